@@ -1,0 +1,83 @@
+package route
+
+// Table is everything a proxy must do, typed, validated and in a fixed order: the same
+// snapshot and settings give the same table, whatever order Consul answered in.
+type Table struct {
+	Entrypoints []Entrypoint
+	Routes      []Route   // in order of precedence: the first that matches wins
+	Backends    []Backend // sorted by name
+	Problems    []Problem // sorted
+}
+
+// Entrypoint is an address that the operator lets the proxy listen on.
+type Entrypoint struct {
+	Name    string // "web", "websecure"
+	Address string // "" for every address
+	Port    int
+	TLS     bool
+}
+
+// HostKind says how a host pattern matches; lower values win.
+type HostKind int
+
+// The kinds of host patterns in order of precedence.
+const (
+	HostExact    HostKind = iota // cluster.test
+	HostWildcard                 // *.cluster.test: one or more labels in front
+	HostRegex                    // ~^v[0-9]+\.
+	HostAny                      // no host given
+)
+
+// PathKind says how a path pattern matches.
+type PathKind int
+
+// The kinds of path patterns in order of precedence.
+const (
+	PathExact  PathKind = iota // =/exact
+	PathPrefix                 // /api: /api and /api/…, never /apixyz
+	PathRegex                  // ~^/v[0-9]+/
+)
+
+// Route sends requests for one host and path to one backend.
+type Route struct {
+	HostKind HostKind
+	Host     string // lower case; for a wildcard the part behind "*."; "" for HostAny
+	PathKind PathKind
+	Path     string // "/" for everything
+	Backend  string // a Backend.Name
+	Service  string // who asked for it, for problems and explanations
+}
+
+// Backend is a set of servers that share settings.
+type Backend struct {
+	Name    string // safe in both proxies' configurations and in file names
+	Service string // the Consul service
+	Servers []Server
+}
+
+// Server is one instance as the proxy sees it.
+type Server struct {
+	Name    string // unique in its backend; made of node, address and port
+	ID      int    // stable number for consistent hashing, 1 … 2^20-1, derived from Name
+	Address string // an IP address, never a name
+	Port    int
+	Weight  int   // 0 … 256
+	State   State // what the proxy may do with it
+}
+
+// State says whether a server gets new requests.
+type State string
+
+// The states of a server. A server in maintenance finishes what it has and gets nothing new.
+const (
+	Ready State = "ready"
+	Maint State = "maint"
+)
+
+// Problem is something in the catalog that could not be used, and why.
+type Problem struct {
+	Service  string
+	Instance string // instance ID; "" when the whole service is meant
+	Key      string // the routing key at fault, as a label: "fairway.host"
+	Reason   string // what is wrong and what to write instead
+}

@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// errNotYet is the state of a condition that nobody has set.
+var errNotYet = errors.New("not yet")
+
+// readiness is the sum of named conditions and serves /readyz.
+type readiness struct {
+	log hclog.Logger
+
+	mu         sync.Mutex
+	conditions []*Condition
+	stopping   bool
+}
+
+// Condition is one thing that must hold for the program to be ready.
+type Condition struct {
+	name  string
+	ready *readiness
+	err   error
+}
+
+// Condition adds a condition that does not hold yet.
+func (d *Daemon) Condition(name string) *Condition {
+	c := &Condition{name: name, ready: &d.ready, err: errNotYet}
+	d.ready.mu.Lock()
+	defer d.ready.mu.Unlock()
+	d.ready.conditions = append(d.ready.conditions, c)
+	return c
+}
+
+// Set says that the condition holds (nil) or why it does not. A change from holding to not
+// holding, or back, is logged once; repeating it says nothing.
+func (c *Condition) Set(err error) {
+	c.ready.mu.Lock()
+	defer c.ready.mu.Unlock()
+	before := c.err
+	c.err = err
+	switch {
+	case err == nil && before != nil:
+		c.ready.log.Info("ready", "condition", c.name)
+	case err != nil && (before == nil || errors.Is(before, errNotYet)):
+		c.ready.log.Warn("not ready, trying again until it is", "condition", c.name, "err", err)
+	}
+}
+
+func (r *readiness) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping = true
+}
+
+// ServeHTTP answers 200 when every condition holds, else 503, with a line for each condition.
+func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ok := !r.stopping
+	for _, c := range r.conditions {
+		ok = ok && c.err == nil
+	}
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if r.stopping {
+		fmt.Fprintln(w, "stopping")
+	}
+	for _, c := range r.conditions {
+		state := "ok"
+		if c.err != nil {
+			state = c.err.Error()
+		}
+		fmt.Fprintf(w, "%s: %s\n", c.name, state)
+	}
+}
