@@ -1,0 +1,131 @@
+package testbed
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// ConsulServer is a real Consul server on loopback: a server only, as in the article, so that no
+// agent owns any node but its own.
+type ConsulServer struct {
+	Addr   string // "127.0.0.1:port" of its HTTP API
+	Client *api.Client
+
+	t      testing.TB
+	dir    string
+	args   []string
+	output lockedBuffer
+	proc   *process
+}
+
+// consulPath finds the Consul binary: $FAIRWAY_CONSUL, PATH, or the one scripts/get-consul built.
+func consulPath(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv("FAIRWAY_CONSUL"); path != "" {
+		return path
+	}
+	if path, err := exec.LookPath("consul"); err == nil {
+		return path
+	}
+	path := filepath.Join(Root(), "bin", "consul")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("no consul in $FAIRWAY_CONSUL, on PATH or at bin/consul: run scripts/get-consul")
+	}
+	return path
+}
+
+// Consul starts a server that ends with the test. args are added to its command line.
+func Consul(t testing.TB, args ...string) *ConsulServer {
+	t.Helper()
+	http := Port(t)
+	s := &ConsulServer{Addr: fmt.Sprintf("127.0.0.1:%d", http), t: t, dir: tempDir(t, "fairway-consul-")}
+	config := fmt.Sprintf(`{
+  "ports": {"http": %d, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1, "serf_lan": %d, "server": %d},
+  "performance": {"raft_multiplier": 1}, "disable_update_check": true, "log_level": "warn",
+  "limits": {"http_max_conns_per_client": 200}
+}`, http, Port(t), Port(t))
+	path := filepath.Join(s.dir, "test.json")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.args = append([]string{
+		"agent", "-server", "-bootstrap", "-node", "consul-server", "-bind", "127.0.0.1",
+		"-client", "127.0.0.1", "-data-dir", filepath.Join(s.dir, "data"), "-config-file", path,
+	}, args...)
+	client, err := api.NewClient(&api.Config{Address: s.Addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Client = client
+	t.Cleanup(func() {
+		s.Stop()
+		if t.Failed() {
+			t.Logf("consul said:\n%s", s.output.tail(4000))
+		}
+	})
+	s.Start()
+	return s
+}
+
+// Start starts the server, again with the same port and data, and waits for its leader.
+func (s *ConsulServer) Start() {
+	s.t.Helper()
+	s.proc = startProcess(s.t, &s.output, consulPath(s.t), s.args...)
+	Eventually(s.t, 30*time.Second, "consul elects itself", func() error {
+		if err := s.proc.err(); err != nil {
+			s.t.Fatalf("%v: %s", err, s.output.tail(4000))
+		}
+		leader, err := s.Client.Status().Leader()
+		if err == nil && leader == "" {
+			err = errors.New("no leader yet")
+		}
+		if err != nil {
+			return err
+		}
+		// The leader answers for certain only when it has registered its own node.
+		nodes, _, err := s.Client.Catalog().Nodes(&api.QueryOptions{RequireConsistent: true})
+		if err == nil && len(nodes) == 0 {
+			err = errors.New("not in its own catalog yet")
+		}
+		return err
+	})
+}
+
+// Stop ends the server at once, as a crash does. It may be started again.
+func (s *ConsulServer) Stop() {
+	if s.proc != nil {
+		s.proc.stop(syscall.SIGKILL, 5*time.Second)
+		s.proc = nil
+	}
+}
+
+// Hang freezes the server: connections stay open and nothing answers, until Resume.
+func (s *ConsulServer) Hang() { s.signal(syscall.SIGSTOP) }
+
+// Resume ends Hang.
+func (s *ConsulServer) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *ConsulServer) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.proc.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Wipe restarts the server with an empty catalog on the same port.
+func (s *ConsulServer) Wipe() {
+	s.t.Helper()
+	s.Stop()
+	if err := os.RemoveAll(filepath.Join(s.dir, "data")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Start()
+}
