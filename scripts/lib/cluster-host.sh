@@ -58,7 +58,7 @@ power_on() {
 		command=(consul "${command[@]}")
 	else
 		command=(engine dockerd --data-root "$dir/data" --exec-root /run/docker
-			--pidfile /run/docker.pid --exec-opt native.cgroupdriver=cgroupfs
+			--pidfile /run/docker.pid --dns "$range.1" --exec-opt native.cgroupdriver=cgroupfs
 			-H "unix://$dir/docker.sock" -H unix:///run/docker.sock)
 	fi
 	# Its own session and no open files of ours: a host outlives whoever started it.
