@@ -129,7 +129,7 @@ var web struct {
 	err    error
 }
 
-// Image builds the image name from examples/web: a static web server on port 80. extra lines are
+// Image builds the image name from examples/web: a static web server on port 8080. extra lines are
 // added to its Dockerfile.
 func (e *Engine) Image(name string, extra ...string) {
 	e.t.Helper()
@@ -137,7 +137,7 @@ func (e *Engine) Image(name string, extra ...string) {
 	if web.err != nil {
 		e.t.Fatal(web.err)
 	}
-	dockerfile := "FROM scratch\nCOPY web /web\nEXPOSE 80\n"
+	dockerfile := "FROM scratch\nCOPY web /web\nEXPOSE 8080\n"
 	for _, line := range extra {
 		dockerfile += line + "\n"
 	}
