@@ -57,8 +57,7 @@ power_on() {
 		consul_command "$host"
 		command=(consul "${command[@]}")
 	else
-		command=(engine dockerd --data-root "$dir/data" --exec-root /run/docker
-			--pidfile /run/docker.pid --dns "$range.1" --exec-opt native.cgroupdriver=cgroupfs
+		command=(engine dockerd --pidfile /run/docker.pid --dns "$range.1" --exec-opt native.cgroupdriver=cgroupfs
 			-H "unix://$dir/docker.sock" -H unix:///run/docker.sock)
 	fi
 	# Its own session and no open files of ours: a host outlives whoever started it.
@@ -67,6 +66,14 @@ power_on() {
 		"$here/lib/host-init" "$dir" "$host" "$(host_cgroup "$host")" "${command[@]}" \
 		</dev/null >>"$dir/log" 2>&1 9>&- &
 	disown
+}
+
+# mount_points makes the folders that every host covers with its own (see
+# host-init), where the machine has no Docker yet.
+mount_points() {
+	local folders=(/etc/docker /var/lib/docker /opt/containerd)
+	note_absent "$state_root/.made" "${folders[@]}"
+	mkdir -p "${folders[@]}"
 }
 
 # power_off HOST pulls the plug: SIGKILL for all that runs there, containers
