@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +27,7 @@ type Engine struct {
 	Host      string // "unix:///…/docker.sock", for DOCKER_HOST
 	Client    *client.Client
 	Namespace string // name of its network namespace, for nsenter --net=/var/run/netns/<name>
+	Address   string // IPv4 address at which this machine reaches the ports it publishes
 
 	t      testing.TB
 	args   []string
@@ -41,17 +44,17 @@ func Docker(t testing.TB, args ...string) *Engine {
 	if os.Getuid() != 0 {
 		t.Fatal("tests with a Docker Engine of their own must run as root")
 	}
-	dockerd, nsenter, ip := Program(t, "dockerd"), Program(t, "nsenter"), Program(t, "ip")
+	dockerd, ip := Program(t, "dockerd"), Program(t, "ip")
 	dir := tempDir(t, "fairway-docker-")
 	e := &Engine{
 		Host: "unix://" + dir + "/docker.sock", t: t,
 		Namespace: fmt.Sprintf("fwt-%d-%d", os.Getpid(), engines.Add(1)),
 	}
 	run(t, ip, "netns", "add", e.Namespace)
-	run(t, nsenter, "--net=/var/run/netns/"+e.Namespace, ip, "link", "set", "lo", "up")
+	e.plug(ip)
 	e.args = append([]string{
 		"--net=/var/run/netns/" + e.Namespace, dockerd, "--host", e.Host,
-		"--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid",
+		"--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid", "--log-level", "warn",
 	}, args...)
 	c, err := client.NewClientWithOpts(client.WithHost(e.Host), client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -72,10 +75,35 @@ func Docker(t testing.TB, args ...string) *Engine {
 	return e
 }
 
+// plug joins the engine's namespace to this machine by a cable of its own, a /30 network of
+// 10.98.0.0/16. Deleting the namespace takes the cable with it.
+func (e *Engine) plug(ip string) {
+	e.t.Helper()
+	cable := strings.TrimPrefix(e.Namespace, "fwt-") // unique and short enough for an interface
+	run(e.t, ip, "link", "add", "fw"+cable, "type", "veth", "peer", "name", "eth0", "netns", e.Namespace)
+	run(e.t, ip, "-n", e.Namespace, "link", "set", "lo", "up")
+	for range 100 {
+		net := rand.IntN(1 << 14)
+		here, there := fmt.Sprintf("10.98.%d.%d", net/64, net%64*4+1), fmt.Sprintf("10.98.%d.%d", net/64, net%64*4+2)
+		routes, err := exec.Command(ip, "-4", "route", "show", "to", "match", there).Output()
+		if err != nil || strings.Contains(string(routes), "10.98.") {
+			continue
+		}
+		run(e.t, ip, "addr", "add", here+"/30", "dev", "fw"+cable)
+		run(e.t, ip, "link", "set", "fw"+cable, "up")
+		run(e.t, ip, "-n", e.Namespace, "addr", "add", there+"/30", "dev", "eth0")
+		run(e.t, ip, "-n", e.Namespace, "link", "set", "eth0", "up")
+		run(e.t, ip, "-n", e.Namespace, "route", "add", "default", "via", here)
+		e.Address = there
+		return
+	}
+	e.t.Fatal("no free network in 10.98.0.0/16")
+}
+
 // Start starts the engine, again with the same data, and waits until it answers.
 func (e *Engine) Start() {
 	e.t.Helper()
-	e.proc = startProcess(e.t, &e.output, "nsenter", e.args...)
+	e.proc = startProcess(e.t, &e.output, Program(e.t, "nsenter"), e.args...)
 	Eventually(e.t, 60*time.Second, "dockerd answers", func() error {
 		if err := e.proc.err(); err != nil {
 			e.t.Fatalf("%v: %s", err, e.output.tail(4000))

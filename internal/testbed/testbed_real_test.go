@@ -3,7 +3,10 @@
 package testbed
 
 import (
+	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -24,6 +27,22 @@ func TestConsul_restartKeepsDataAndWipeForgetsIt(t *testing.T) {
 	if p, _, err := kv.Get("a", nil); err != nil || p != nil {
 		t.Fatalf("after a wipe: %v, %v", p, err)
 	}
+}
+
+func TestDocker_publishedPortsAnswer(t *testing.T) {
+	t.Parallel()
+	e := Docker(t)
+	e.Image("web")
+	e.Run("run", "-d", "--name", "web-1", "-p", "8080", "web")
+	_, port, _ := strings.Cut(e.Run("port", "web-1", "8080/tcp"), ":")
+	port, _, _ = strings.Cut(port, "\n")
+	Eventually(t, 10*time.Second, "the container answers", func() error {
+		resp, err := http.Get("http://" + e.Address + ":" + port + "/healthz") //nolint:noctx // bounded by Eventually
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	})
 }
 
 func TestDocker_restart(t *testing.T) {
