@@ -3,7 +3,10 @@
 // no I/O and knows neither Docker's client nor Consul's.
 package service
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Container is what Docker says of one container, reduced to what decides a registration.
 // It is filled by the docker package from an inspect document and, on a Swarm node, from the
@@ -16,6 +19,7 @@ type Container struct {
 	Env      []string          // "KEY=value", image and container environment merged by Docker
 	Labels   map[string]string // container labels
 	Task     Task              // zero outside Swarm
+	Created  time.Time         // when it was created: the older of two claims to one ID wins
 
 	State        State
 	Health       Health
@@ -43,8 +47,10 @@ type Task struct {
 // State is a container's state in Docker's words.
 type State string
 
-// The states Docker reports.
+// The states Docker reports, and Unknown for a container that exists but could not be read just
+// now: whatever is registered for it stays as it is.
 const (
+	Unknown    State = ""
 	Created    State = "created"
 	Running    State = "running"
 	Paused     State = "paused"

@@ -1,0 +1,86 @@
+package service
+
+import (
+	"slices"
+	"strings"
+)
+
+// containerCheck is what SERVICE_CHECK_* says about the check that every registration has: the
+// one that follows the container's own state.
+type containerCheck struct {
+	ignoreHealth bool   // CHECK_DOCKER=false
+	initial      Status // CHECK_INITIAL_STATUS: what a container that is still starting counts as
+}
+
+// activeChecks are the kinds of checks that ask the service itself.
+var activeChecks = []string{"check_http", "check_https", "check_tcp", "check_grpc", "check_script", "check_cmd"}
+
+// checkDetails are the keys that say how an active check is made.
+var checkDetails = []string{
+	"check_interval", "check_timeout", "check_deregister_after", "check_port", "check_tls_skip_verify",
+	"check_method", "check_header", "check_http_method", "check_http_header", "check_https_method", "check_https_header",
+	"check_use_tls", "check_grpc_use_tls", "check_success_before_passing", "check_failures_before_warning", "check_failures_before_critical",
+}
+
+func isCheckKey(key string) bool { return strings.HasPrefix(key, "check_") }
+
+// readChecks reads the check keys of one port. They never become meta.
+func readChecks(settings map[string]setting, c *Container, report func(label, reason string)) containerCheck {
+	var check containerCheck
+	for key, s := range settings {
+		switch {
+		case !isCheckKey(key):
+		case key == "check_initial_status":
+			check.initial = readStatus(s, report)
+		case key == "check_docker":
+			check.ignoreHealth = readCheckDocker(s, c, report)
+		case key == "check_ttl":
+			// What it asks for is what the container check does by itself: passing while the
+			// container is up, and critical as soon as it is not.
+		case slices.Contains(activeChecks, key):
+			if on, ok := parseBool(s.value); !ok || on {
+				report(s.label, "registrator does not run active checks yet; the check follows the container's state and its HEALTHCHECK")
+			}
+		case !slices.Contains(checkDetails, key):
+			report(s.label, "no check setting is called so; the kinds are CHECK_HTTP, HTTPS, TCP, GRPC, SCRIPT, CMD, TTL, DOCKER")
+		}
+	}
+	return check
+}
+
+func readStatus(s setting, report func(label, reason string)) Status {
+	status := Status(strings.ToLower(strings.TrimSpace(s.value)))
+	switch status {
+	case Passing, Warning, Critical:
+		return status
+	case "":
+		return ""
+	}
+	report(s.label, "the statuses are passing, warning and critical")
+	return ""
+}
+
+func readCheckDocker(s setting, c *Container, report func(label, reason string)) (ignoreHealth bool) {
+	on, ok := parseBool(s.value)
+	switch {
+	case !ok:
+		report(s.label, "write true or false")
+	case on && c.Health == NoHealth:
+		report(s.label, "the container has no HEALTHCHECK; it counts as healthy while it runs")
+	}
+	return ok && !on && s.value != ""
+}
+
+// apply says what a container's state means for a registration with this check.
+func (k containerCheck) apply(c *Container, l life) (Status, string) {
+	if c.State != Running || c.Stopping {
+		return l.status, l.output
+	}
+	if k.ignoreHealth {
+		return Passing, "running"
+	}
+	if c.Health == Starting && k.initial != "" {
+		return k.initial, l.output
+	}
+	return l.status, l.output
+}
