@@ -1,0 +1,305 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/consul/api"
+
+	"fairway/registrator/service"
+)
+
+const (
+	maxOps   = 64        // Consul's limit for one transaction
+	maxBytes = 256 << 10 // half of Consul's default for one (limits.txn_max_req_len)
+
+	refusedRetryMin = 100 * time.Millisecond
+	refusedRetryMax = time.Minute
+)
+
+// Result is what became of changes.
+type Result struct {
+	Written int           // rows put or deleted, and the node itself
+	Txns    int           // transactions sent
+	Refused []Refused     // rows that Consul does not take, sorted by ID
+	Again   time.Duration // when the first of them is to be tried again; zero for none
+}
+
+// Refused is one row that Consul did not take.
+type Refused struct {
+	ID  string
+	Err error
+}
+
+// refusal remembers a row that was refused, so that it alone is tried less and less often.
+type refusal struct {
+	row   service.Registration // zero for a deletion
+	err   error
+	until time.Time
+	wait  *backoff.ExponentialBackOff
+}
+
+// unit is what must be written together.
+type unit struct {
+	id  string // service ID; empty for the node
+	row service.Registration
+	ops api.TxnOps
+}
+
+// Leave removes our rows, and the node itself where nothing else of it is left.
+func (c *Client) Leave(ctx context.Context) error {
+	o, err := c.Observed(ctx)
+	if err != nil {
+		return err
+	}
+	o.NodeChange = ""
+	changes := service.Diff(o.Rows, service.Plan{})
+	clear(c.refused)
+	r, err := c.Apply(ctx, o, changes)
+	if err != nil {
+		return err
+	}
+	if len(r.Refused) > 0 {
+		return fmt.Errorf("deregister %s: %w", r.Refused[0].ID, r.Refused[0].Err)
+	}
+	if !o.exists || len(changes.Delete) < len(o.Rows) || o.foreignChecks {
+		return nil
+	}
+	leave := unit{ops: api.TxnOps{{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: c.opt.Node.Name}}}}}
+	return c.write(ctx, []unit{leave}, &r)
+}
+
+// Apply writes changes, and the node where it needs it, in as few transactions as possible. A
+// row that Consul refuses is taken out and the rest is written without it; it is tried again
+// later, at once when it has changed. An error means that Consul itself did not answer, or
+// refused the node: what was not written is seen by the next Observed.
+func (c *Client) Apply(ctx context.Context, o Observed, changes service.Changes) (Result, error) {
+	now := time.Now()
+	var r Result
+	var err error
+	for batch := range batches(c.units(o, changes, now)) {
+		if err = c.write(ctx, batch, &r); err != nil {
+			break
+		}
+	}
+	c.report(&r, changes, now)
+	return r, err
+}
+
+// units turns changes into operations. Deletions go first: they may make room for an ID.
+func (c *Client) units(o Observed, changes service.Changes, now time.Time) []unit {
+	var units []unit
+	if o.NodeChange != "" {
+		units = append(units, unit{ops: api.TxnOps{
+			{Node: &api.NodeTxnOp{Verb: api.NodeSet, Node: *o.node}},
+			{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
+				Node: o.node.Node, CheckID: AliveID, Name: aliveName, Status: api.HealthPassing, Output: aliveOutput,
+			}}},
+		}})
+	}
+	for _, id := range changes.Delete {
+		u := unit{id: id, ops: api.TxnOps{{Service: &api.ServiceTxnOp{
+			Verb: api.ServiceDelete, Node: c.opt.Node.Name, Service: api.AgentService{ID: id},
+		}}}}
+		if c.due(u, now) {
+			units = append(units, u)
+		}
+	}
+	for _, row := range changes.Put {
+		if u := c.put(row); c.due(u, now) {
+			units = append(units, u)
+		}
+	}
+	return units
+}
+
+// put is a service and its check.
+func (c *Client) put(row service.Registration) unit {
+	s := api.AgentService{
+		ID: row.ID, Service: row.Name, Address: row.Address, Port: row.Port,
+		Tags: row.Tags, Meta: row.Meta, EnableTagOverride: row.EnableTagOverride,
+		Weights: api.AgentWeights{Passing: max(row.Weight, 1), Warning: 1},
+	}
+	for name, a := range row.Addresses {
+		if s.TaggedAddresses == nil {
+			s.TaggedAddresses = map[string]api.ServiceAddress{}
+		}
+		s.TaggedAddresses[name] = api.ServiceAddress{Address: a.IP.String(), Port: a.Port}
+	}
+	return unit{id: row.ID, row: row, ops: api.TxnOps{
+		{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: c.opt.Node.Name, Service: s}},
+		{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
+			Node: c.opt.Node.Name, CheckID: checkPrefix + row.ID, Name: checkName, Type: checkType,
+			ServiceID: row.ID, ServiceName: row.Name, Status: string(row.Status), Output: row.Output,
+		}}},
+	}}
+}
+
+// due reports whether a row is to be tried now: it was not refused, or what is asked has changed
+// since, or it has waited long enough.
+func (c *Client) due(u unit, now time.Time) bool {
+	f := c.refused[u.id]
+	return f == nil || !f.row.Equal(u.row) || !now.Before(f.until)
+}
+
+// batches packs units into transactions, in order.
+func batches(units []unit) func(yield func([]unit) bool) {
+	return func(yield func([]unit) bool) {
+		var batch []unit
+		ops, size := 0, 0
+		for _, u := range units {
+			bytes := weigh(u)
+			if len(batch) > 0 && (ops+len(u.ops) > maxOps || size+bytes > maxBytes) {
+				if !yield(batch) {
+					return
+				}
+				batch, ops, size = nil, 0, 0
+			}
+			batch = append(batch, u)
+			ops, size = ops+len(u.ops), size+bytes
+		}
+		if len(batch) > 0 {
+			yield(batch)
+		}
+	}
+}
+
+// weigh is how many bytes a unit adds to a request.
+func weigh(u unit) int {
+	body, err := json.Marshal(u.ops)
+	if err != nil {
+		return maxBytes // a transaction of its own, whose sending fails with the reason
+	}
+	return len(body)
+}
+
+// write sends units as one transaction, without those that are refused.
+func (c *Client) write(ctx context.Context, units []unit, r *Result) error {
+	for len(units) > 0 {
+		culprits, err := c.send(ctx, units, r)
+		if err != nil {
+			return c.narrow(ctx, units, r, err)
+		}
+		if len(culprits) == 0 {
+			for _, u := range units {
+				delete(c.refused, u.id)
+			}
+			r.Written += len(units)
+			return nil
+		}
+		for _, u := range units {
+			if why, refused := culprits[u.id]; refused {
+				if u.id == "" {
+					return fmt.Errorf("register node %s: %w", c.opt.Node.Name, why)
+				}
+				c.refuse(u, why)
+			}
+		}
+		units = slices.DeleteFunc(slices.Clone(units), func(u unit) bool { _, refused := culprits[u.id]; return refused })
+	}
+	return nil
+}
+
+// narrow deals with a transaction that was answered with an error as a whole. One row may be to
+// blame for it, so each is sent alone; three such answers in a row blame Consul.
+func (c *Client) narrow(ctx context.Context, units []unit, r *Result, err error) error {
+	var unreachable *url.Error
+	if len(units) == 1 || ctx.Err() != nil || errors.As(err, &unreachable) || units[0].id == "" {
+		return err
+	}
+	failures := 0
+	for _, u := range units {
+		culprits, err := c.send(ctx, []unit{u}, r)
+		why := culprits[u.id]
+		switch {
+		case ctx.Err() != nil || errors.As(err, &unreachable):
+			return err
+		case err != nil:
+			if failures++; failures == 3 {
+				return err
+			}
+			c.refuse(u, err)
+		case why != nil:
+			c.refuse(u, why)
+		default:
+			failures = 0
+			delete(c.refused, u.id)
+			r.Written++
+		}
+	}
+	return nil
+}
+
+// send sends units as one transaction and returns which of them it was refused for, by id. If
+// there are any, nothing was written.
+func (c *Client) send(ctx context.Context, units []unit, r *Result) (map[string]error, error) {
+	var ops api.TxnOps
+	var owner []string // of each operation
+	for _, u := range units {
+		ops = append(ops, u.ops...)
+		for range u.ops {
+			owner = append(owner, u.id)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	r.Txns++
+	ok, resp, _, err := c.consul.Txn().Txn(ops, (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("write to consul: %w", err)
+	}
+	if ok {
+		return nil, nil
+	}
+	culprits := map[string]error{}
+	for _, e := range resp.Errors {
+		if e.OpIndex >= 0 && e.OpIndex < len(owner) {
+			culprits[owner[e.OpIndex]] = errors.New(e.What)
+		}
+	}
+	if len(culprits) == 0 {
+		return nil, errors.New("write to consul: the transaction was rolled back without a reason")
+	}
+	return culprits, nil
+}
+
+// refuse notes a refusal; each puts the next try off further.
+func (c *Client) refuse(u unit, why error) {
+	f := c.refused[u.id]
+	if f == nil || !f.row.Equal(u.row) {
+		wait := backoff.NewExponentialBackOff()
+		wait.InitialInterval, wait.MaxInterval, wait.Multiplier = refusedRetryMin, refusedRetryMax, 2
+		f = &refusal{row: u.row, wait: wait}
+		c.refused[u.id] = f
+	}
+	f.err, f.until = why, time.Now().Add(f.wait.NextBackOff())
+}
+
+// report lists what is refused still, and forgets what nobody asks for any more.
+func (c *Client) report(r *Result, changes service.Changes, started time.Time) {
+	asked := make(map[string]bool, len(changes.Put)+len(changes.Delete))
+	for _, row := range changes.Put {
+		asked[row.ID] = true
+	}
+	for _, id := range changes.Delete {
+		asked[id] = true
+	}
+	for id, f := range c.refused {
+		if !asked[id] {
+			delete(c.refused, id)
+			continue
+		}
+		r.Refused = append(r.Refused, Refused{ID: id, Err: f.err})
+		if wait := max(f.until.Sub(started), time.Millisecond); r.Again == 0 || wait < r.Again {
+			r.Again = wait
+		}
+	}
+	slices.SortFunc(r.Refused, func(a, b Refused) int { return strings.Compare(a.ID, b.ID) })
+}

@@ -1,0 +1,281 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"golang.org/x/sync/errgroup"
+
+	"fairway/registrator/service"
+)
+
+const (
+	// unboundFor is how long after its start a container's port may stay unbound before nobody
+	// waits for it any more: networks that publish nothing leave it so for ever.
+	unboundFor   = 30 * time.Second
+	unboundRetry = 50 * time.Millisecond
+
+	failedRetryMin = 250 * time.Millisecond
+	failedRetryMax = 30 * time.Second
+)
+
+// Listing is what runs on this node at one moment.
+type Listing struct {
+	Containers []service.Container // sorted by id
+
+	// Failed says of which containers nothing new could be learned, and why, by name. One that
+	// was read before is in Containers as it was last known; one that never was is there in state
+	// Unknown: it exists, and whatever is registered for it must stay.
+	Failed map[string]error
+
+	// Again asks to look again after this long even when nothing wakes: a port is not bound yet,
+	// a container outlives its stop signal, an inspect is due to be tried again. Zero for never.
+	Again time.Duration
+}
+
+// entry is one container as it was last read.
+type entry struct {
+	read      stamp
+	at        time.Time
+	summary   string // what the listing said of it then
+	container service.Container
+
+	stopSignal  int
+	stopTimeout time.Duration
+	started     time.Time
+	unbound     bool
+
+	err     error         // of the last inspect
+	retry   time.Duration // before it is tried again unless something hints at a change
+	retryAt time.Time
+}
+
+// Containers lists what runs on this node, and what has ended where Options.Exited asks for it.
+// The listing itself is read every time; a container is inspected only when it is new, an event
+// named it, its line in the listing changed, or its age demands it. An error means that nothing
+// is known of any container.
+func (c *Client) Containers(ctx context.Context) (Listing, error) {
+	read := c.memory.now() // before the listing: what happens from here on makes it stale
+	summaries, err := c.list(ctx)
+	if err != nil {
+		return Listing{}, err
+	}
+	known := make(map[string]*entry, len(summaries))
+	var due []container.Summary
+	now := time.Now()
+	for _, s := range summaries {
+		e := c.known[s.ID]
+		if e == nil {
+			e = &entry{container: service.Container{ID: s.ID, Name: displayName(s), State: service.Unknown}}
+		}
+		known[s.ID] = e
+		if c.isDue(e, s, now) {
+			due = append(due, s)
+		}
+	}
+	c.known = known // containers that are no longer listed are forgotten here
+	if err := c.inspectAll(ctx, due, read); err != nil {
+		return Listing{}, err
+	}
+	return c.listing(time.Now()), nil
+}
+
+func (c *Client) list(ctx context.Context) ([]container.Summary, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	list, err := c.engine.Load().ContainerList(ctx, container.ListOptions{All: c.opt.Exited})
+	if err != nil {
+		return nil, fmt.Errorf("list docker's containers: %w", err)
+	}
+	return list, nil
+}
+
+func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
+	if !c.memory.fresh(s.ID, e.read) {
+		return true
+	}
+	if e.err != nil {
+		return !now.Before(e.retryAt)
+	}
+	aged := c.opt.MaxAge > 0 && now.Sub(e.at) >= c.opt.MaxAge
+	return aged || e.summary != fingerprint(s) || e.unbound && now.Sub(e.started) < unboundFor
+}
+
+// inspectAll reads the containers that are due, a few at a time. What fails is noted in the
+// container's entry; only the end of ctx is an error.
+func (c *Client) inspectAll(ctx context.Context, due []container.Summary, read stamp) error {
+	if err := c.learnNetworks(ctx, due); err != nil {
+		return err
+	}
+	var gone sync.Map
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(inspectParallel)
+	for _, s := range due {
+		e := c.known[s.ID]
+		group.Go(func() error {
+			err := c.inspect(ctx, s, e)
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errdefs.IsNotFound(err):
+				gone.Store(s.ID, true) // it ended between the listing and here
+			case err != nil:
+				e.fail(err, read)
+			default:
+				e.read, e.at, e.summary, e.err, e.retry = read, time.Now(), fingerprint(s), nil, 0
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("inspect docker's containers: %w", err)
+	}
+	maps.DeleteFunc(c.known, func(id string, _ *entry) bool { _, yes := gone.Load(id); return yes })
+	return nil
+}
+
+// fail keeps what was last known and puts the next try off, longer each time.
+func (e *entry) fail(err error, read stamp) {
+	e.err, e.read = err, read
+	e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
+	e.retryAt = time.Now().Add(e.retry)
+}
+
+func (c *Client) inspect(ctx context.Context, s container.Summary, e *entry) error {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	engine := c.engine.Load()
+	doc, err := engine.ContainerInspect(ctx, s.ID)
+	if err != nil {
+		return fmt.Errorf("inspect container %s: %w", displayName(s), err)
+	}
+	if doc.ContainerJSONBase == nil || doc.State == nil || doc.Config == nil || doc.HostConfig == nil || doc.NetworkSettings == nil {
+		return fmt.Errorf("inspect container %s: the document is incomplete", displayName(s))
+	}
+	var tags []string
+	if maybeID(doc.Config.Image) {
+		image, err := engine.ImageInspect(ctx, doc.Image)
+		switch {
+		case errdefs.IsNotFound(err): // the image was removed by force under its container: it has no tag
+		case err != nil:
+			return fmt.Errorf("inspect image of container %s: %w", displayName(s), err)
+		default:
+			tags = image.RepoTags
+		}
+	}
+	e.container = convert(doc, c.ingress)
+	e.container.RepoTags = tags
+	if c.opt.KeepInspect {
+		e.container.Inspect = doc
+	}
+	e.stopSignal, e.stopTimeout = stopSettings(doc.Config)
+	e.started = parseTime(doc.State.StartedAt)
+	e.unbound = unbound(e.container)
+	return nil
+}
+
+// learnNetworks finds out which networks are Swarm's routing mesh, which may bear any name. Only
+// a network never seen before costs a request, and only where a Swarm task is attached to it:
+// nothing else ever is on the mesh.
+func (c *Client) learnNetworks(ctx context.Context, due []container.Summary) error {
+	var unknown bool
+	for _, s := range due {
+		if s.NetworkSettings == nil || s.Labels[taskID] == "" {
+			continue
+		}
+		for _, n := range s.NetworkSettings.Networks {
+			_, seen := c.ingress[n.NetworkID]
+			unknown = unknown || !seen
+		}
+	}
+	if !unknown {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	list, err := c.engine.Load().NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list docker's networks: %w", err)
+	}
+	clear(c.ingress)
+	for _, n := range list {
+		c.ingress[n.ID] = n.Ingress
+	}
+	return nil
+}
+
+// listing puts together what is known, fresh or not.
+func (c *Client) listing(now time.Time) Listing {
+	l := Listing{Containers: make([]service.Container, 0, len(c.known)), Failed: map[string]error{}}
+	again := func(d time.Duration) {
+		if d = max(d, time.Millisecond); l.Again == 0 || d < l.Again {
+			l.Again = d
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.known)) {
+		e := c.known[id]
+		if e.err != nil {
+			l.Failed[e.container.Name] = e.err
+			again(e.retryAt.Sub(now))
+		}
+		running := e.container
+		if until, yes := c.memory.stopping(id, e.stopSignal, e.stopTimeout, now); yes && alive(running.State) {
+			running.Stopping = true
+			again(until.Sub(now))
+		}
+		if e.unbound && now.Sub(e.started) < unboundFor {
+			again(unboundRetry)
+		}
+		l.Containers = append(l.Containers, running)
+	}
+	return l
+}
+
+func alive(s service.State) bool { return s == service.Running || s == service.Paused }
+
+// fingerprint is all that a line of the listing says that can matter, without the words that
+// change with time ("Up 5 minutes").
+func fingerprint(s container.Summary) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %q %s", s.State, s.Names, s.HostConfig.NetworkMode)
+	for status := s.Status; ; { // "Exited (1) 5 seconds ago", "Up 2 hours (healthy)"
+		_, rest, found := strings.Cut(status, "(")
+		if !found {
+			break
+		}
+		inner, rest, _ := strings.Cut(rest, ")")
+		fmt.Fprintf(&b, " (%s)", inner)
+		status = rest
+	}
+	ports := make([]string, 0, len(s.Ports))
+	for _, p := range s.Ports {
+		ports = append(ports, fmt.Sprintf("%s:%d:%d/%s", p.IP, p.PublicPort, p.PrivatePort, p.Type))
+	}
+	slices.Sort(ports)
+	fmt.Fprintf(&b, " %q", ports)
+	if s.NetworkSettings != nil {
+		for _, name := range slices.Sorted(maps.Keys(s.NetworkSettings.Networks)) {
+			n := s.NetworkSettings.Networks[name]
+			fmt.Fprintf(&b, " %s=%s/%s/%s/%d", name, n.NetworkID, n.IPAddress, n.GlobalIPv6Address, n.GwPriority)
+		}
+	}
+	return b.String()
+}
+
+// displayName is how a person calls a container.
+func displayName(s container.Summary) string {
+	for _, n := range s.Names {
+		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") { // others are legacy link aliases
+			return n
+		}
+	}
+	return s.ID
+}

@@ -1,0 +1,141 @@
+package docker
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// stopMargin is how long beyond its stop timeout a container that got its stop signal counts as
+// stopping while it still runs. `docker stop -t` and Swarm's grace period do not show in the
+// container, so the margin is generous: a container that drains and gets requests again loses
+// them, one that ignores its stop signal merely returns later.
+const stopMargin = 2 * time.Minute
+
+// memory holds what events told and no listing tells: which containers changed, and which got a
+// signal. Events write it, listings read it.
+type memory struct {
+	mu      sync.Mutex
+	epoch   uint64 // grows when events may have been missed: nothing read before counts
+	clock   uint64 // grows with every event
+	live    bool   // the event stream stands
+	changed map[string]uint64
+	killed  map[string]map[int]time.Time // container → signal → when it was last sent
+}
+
+// stamp is the moment a container was read at, in events.
+type stamp struct{ epoch, clock uint64 }
+
+func newMemory() *memory {
+	return &memory{changed: map[string]uint64{}, killed: map[string]map[int]time.Time{}}
+}
+
+// connected starts a new epoch: what happened while no stream stood is unknown.
+func (m *memory) connected() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch++
+	m.live = true
+	clear(m.changed)
+}
+
+func (m *memory) disconnected() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.live = false
+}
+
+// change notes that a container must be read again.
+func (m *memory) change(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clock++
+	m.changed[id] = m.clock
+}
+
+// kill notes a signal sent to a container.
+func (m *memory) kill(id string, signal int, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.killed[id] == nil {
+		m.killed[id] = map[int]time.Time{}
+	}
+	m.killed[id][signal] = at
+}
+
+// ended forgets a container's signals: it died, started anew or was removed.
+func (m *memory) ended(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.killed, id)
+}
+
+// removed forgets a container altogether.
+func (m *memory) removed(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.killed, id)
+	delete(m.changed, id)
+}
+
+// now is taken before a read, so that an event during the read makes it stale.
+func (m *memory) now() stamp {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return stamp{m.epoch, m.clock}
+}
+
+// fresh reports whether nothing is known to have happened to a container since it was read.
+func (m *memory) fresh(id string, read stamp) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live && read.epoch == m.epoch && m.changed[id] <= read.clock
+}
+
+// stopping reports whether a container got its stop signal or SIGKILL, and until when that is
+// believed of it while it still runs.
+func (m *memory) stopping(id string, stopSignal int, timeout time.Duration, now time.Time) (until time.Time, yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for signal, at := range m.killed[id] {
+		if signal != stopSignal && signal != int(syscall.SIGKILL) {
+			continue
+		}
+		if end := at.Add(timeout + stopMargin); end.After(now) && end.After(until) {
+			until, yes = end, true
+		}
+	}
+	return until, yes
+}
+
+// signals are the names a Dockerfile's STOPSIGNAL may use besides numbers and real-time ones.
+var signals = map[string]int{
+	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8,
+	"KILL": 9, "USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15,
+	"STKFLT": 16, "CHLD": 17, "CONT": 18, "STOP": 19, "TSTP": 20, "TTIN": 21, "TTOU": 22,
+	"URG": 23, "XCPU": 24, "XFSZ": 25, "VTALRM": 26, "PROF": 27, "WINCH": 28, "IO": 29,
+	"POLL": 29, "PWR": 30, "SYS": 31, "RTMIN": 34, "RTMAX": 64,
+}
+
+// signalNumber reads "SIGTERM", "TERM", "15" and "SIGRTMIN+3" as Docker does on Linux; ok is
+// false for what is no signal.
+func signalNumber(s string) (number int, ok bool) {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n, n > 0
+	}
+	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	if n, ok := signals[name]; ok {
+		return n, true
+	}
+	for base, sign := range map[string]int{"RTMIN+": 1, "RTMAX-": -1} {
+		rest, found := strings.CutPrefix(name, base)
+		if !found {
+			continue
+		}
+		n, err := strconv.Atoi(rest)
+		return signals[base[:5]] + sign*n, err == nil
+	}
+	return 0, false
+}

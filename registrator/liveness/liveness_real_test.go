@@ -1,0 +1,241 @@
+//go:build real
+
+package liveness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"fairway/internal/testbed"
+)
+
+// registered puts a node of Fairway's with one passing service into the catalog.
+func registered(t *testing.T, c *api.Client, node string) {
+	t.Helper()
+	_, err := c.Catalog().Register(&api.CatalogRegistration{
+		Node: node, Address: "192.0.2.1", NodeMeta: map[string]string{"external-source": "fairway"},
+		Service: &api.AgentService{ID: node + ":web:80", Service: "web", Port: 80},
+		Checks: api.HealthChecks{
+			{Node: node, CheckID: CheckID, Name: "Fairway registrator lives", Status: api.HealthPassing},
+			{Node: node, CheckID: "service:" + node + ":web:80", ServiceID: node + ":web:80", Status: api.HealthPassing},
+		},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs a client for node; the returned function ends it as a power cut does.
+func start(t *testing.T, c *api.Client, node string, reapAfter time.Duration) (*Client, func()) {
+	t.Helper()
+	l := New(c, Options{Node: node, TTL: MinTTL, ReapAfter: reapAfter, Log: hclog.New(&hclog.LoggerOptions{Name: node, Level: hclog.Debug})})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	stop := func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("liveness of %s: %v", node, err)
+		}
+		done <- nil
+	}
+	t.Cleanup(stop)
+	return l, stop
+}
+
+func passing(c *api.Client, want ...string) error {
+	entries, _, err := c.Health().Service("web", "", true, nil)
+	if err != nil {
+		return err
+	}
+	got := map[string]bool{}
+	for _, e := range entries {
+		got[e.Node.Node] = true
+	}
+	ok := len(got) == len(want)
+	for _, n := range want {
+		ok = ok && got[n]
+	}
+	if !ok {
+		return fmt.Errorf("passing on %v, want %v", got, want)
+	}
+	return nil
+}
+
+func keyHeld(c *api.Client, key string) (string, error) {
+	p, _, err := c.KV().Get(key, nil)
+	if err != nil {
+		return "", err
+	}
+	if p == nil || p.Session == "" {
+		return "", fmt.Errorf("nobody holds %s", key)
+	}
+	return p.Session, nil
+}
+
+func waitHeld(t *testing.T, c *api.Client, key string) string {
+	t.Helper()
+	var session string
+	testbed.Eventually(t, 5*time.Second, "somebody holds "+key, func() (err error) {
+		session, err = keyHeld(c, key)
+		return err
+	})
+	return session
+}
+
+// TestLiveness_C103 follows the whole life of three nodes: the elected reaper's own node dies,
+// another is elected and takes the dead node's services out, the node comes back, and one that
+// stays away is removed.
+func TestLiveness_C103_theReaperItselfDies(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	for _, n := range []string{"a", "b"} {
+		registered(t, c, n)
+	}
+	_, kill := start(t, c, "a", 0)
+	sessionA := waitHeld(t, c, nodePrefix+"a")
+	if got := waitHeld(t, c, reaperKey); got != sessionA {
+		t.Fatalf("the only registrator was not elected: lock held by %s, want %s", got, sessionA)
+	}
+	start(t, c, "b", time.Second)
+	waitHeld(t, c, nodePrefix+"b")
+
+	kill()
+	died := time.Now()
+	testbed.Eventually(t, 2*MinTTL+2*time.Second, "services of the dead node are taken out", func() error { return passing(c, "b") })
+	t.Logf("taken out %s after death", time.Since(died).Round(time.Millisecond))
+	if holder := waitHeld(t, c, reaperKey); holder != waitHeld(t, c, nodePrefix+"b") {
+		t.Error("the survivor does not hold the reaper's lock")
+	}
+
+	testbed.Eventually(t, 10*time.Second, "the node that stays away is removed", func() error {
+		n, _, err := c.Catalog().Node("a", nil)
+		if err == nil && n != nil {
+			err = errors.New("still in the catalog")
+		}
+		return err
+	})
+	if p, _, err := c.KV().Get(nodePrefix+"a", nil); err != nil || p != nil {
+		t.Errorf("its key after removal: %v, %v", p, err)
+	}
+	if err := passing(c, "b"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLiveness_C104_aRestartTakesTheSessionOver(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	_, stop := start(t, c, "a", 0)
+	before := waitHeld(t, c, nodePrefix+"a")
+	stop()
+	again, _ := start(t, c, "a", 0)
+	testbed.Eventually(t, 5*time.Second, "the new one has a session", func() error {
+		if again.session.get() == "" {
+			return errors.New("none")
+		}
+		return nil
+	})
+	if got := again.session.get(); got != before {
+		t.Errorf("session %s after the restart, want %s", got, before)
+	}
+}
+
+func TestLiveness_aLostSessionOrKeyIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	start(t, c, "a", 0)
+	session := waitHeld(t, c, nodePrefix+"a")
+	if _, err := c.Session().Destroy(session, nil); err != nil {
+		t.Fatal(err)
+	}
+	testbed.Eventually(t, time.Second, "a new session holds the key", func() error {
+		s, err := keyHeld(c, nodePrefix+"a")
+		if err == nil && s == session {
+			err = errors.New("the old one does")
+		}
+		return err
+	})
+	if _, err := c.KV().Delete(nodePrefix+"a", nil); err != nil {
+		t.Fatal(err)
+	}
+	testbed.Eventually(t, time.Second, "the key is back", func() error { _, err := keyHeld(c, nodePrefix+"a"); return err })
+	if err := passing(c, "a"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLiveness_leaveIsNoDeath(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	l, stop := start(t, c, "a", 0)
+	session := waitHeld(t, c, nodePrefix+"a")
+	stop()
+	if err := l.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p, _, err := c.KV().Get(nodePrefix+"a", nil); err != nil || p != nil {
+		t.Errorf("key after leaving: %v, %v", p, err)
+	}
+	if e, _, err := c.Session().Info(session, nil); err != nil || e != nil {
+		t.Errorf("session after leaving: %v, %v", e, err)
+	}
+}
+
+// TestReaper_actsOnlyWithTheLock proves the transaction's assertions: without the lock, and with
+// a key that has changed, nothing is written.
+func TestReaper_actsOnlyWithTheLock(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	registered(t, c, "b")
+	l, _ := start(t, c, "b", 0)
+	session := waitHeld(t, c, reaperKey)
+	if _, err := c.KV().Put(&api.KVPair{Key: nodePrefix + "a"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := c.KV().Get(nodePrefix+"a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, _, err := c.Session().CreateNoChecks(&api.SessionEntry{Node: "a", TTL: "10s"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, try := range map[string]struct {
+		session string
+		v       verdict
+	}{
+		"with a session that does not hold the lock": {stranger, verdict{node: "a", index: p.ModifyIndex}},
+		"with a key that has changed":                {session, verdict{node: "a", index: p.ModifyIndex - 1}},
+		"removal without the lock":                   {stranger, verdict{node: "a", index: p.ModifyIndex, remove: true}},
+		"removal with a key that has changed":        {session, verdict{node: "a", index: p.ModifyIndex - 1, remove: true}},
+	} {
+		if err := l.execute(t.Context(), try.session, try.v); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := passing(c, "a", "b"); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := l.execute(t.Context(), session, verdict{node: "a", index: p.ModifyIndex}); err != nil {
+		t.Fatal(err)
+	}
+	if err := passing(c, "b"); err != nil {
+		t.Errorf("with lock and key: %v", err)
+	}
+}
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
+}

@@ -1,0 +1,295 @@
+package liveness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/consul/api"
+
+	"fairway/internal/consul"
+)
+
+// grace is how long a key that was seen held may be without a session before its node is given
+// up: long enough for a registrator to replace a session that somebody ended.
+const grace = time.Second
+
+// stand takes part in the election, and reaps while elected.
+func (c *Client) stand(ctx context.Context) error {
+	ask := func(q *api.QueryOptions) (*api.KVPair, *api.QueryMeta, error) {
+		return c.consul.KV().Get(reaperKey, q)
+	}
+	lock := newCurrent() // the session that holds the lock
+	var fallen atomic.Value // string: the node whose session held the lock when it ran out
+	fallen.Store("")
+	group := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		group <- consul.Watch(ctx, ask, consul.WatchOptions{}, func(p *api.KVPair, _ *api.QueryMeta) {
+			if p == nil || p.Session == "" {
+				if p != nil && lock.get() != "" {
+					fallen.Store(string(p.Value))
+				}
+				lock.set("")
+				return
+			}
+			lock.set(p.Session)
+		})
+	}()
+	defer func() { cancel(); <-group }()
+	for {
+		holder, lockChanged := lock.watch()
+		mine, mineChanged := c.session.watch()
+		reapCtx, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			switch {
+			case mine != "" && holder == mine:
+				c.reap(reapCtx, mine, fallen.Load().(string))
+			case mine != "" && holder == "":
+				c.campaign(reapCtx)
+			}
+		}()
+		select {
+		case <-ctx.Done():
+		case <-lockChanged:
+		case <-mineChanged:
+		}
+		stop()
+		<-done
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// campaign tries to take the free lock until ctx ends, which it does when somebody has it.
+func (c *Client) campaign(ctx context.Context) {
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = 100*time.Millisecond, c.opt.TTL/2
+	for {
+		c.candidate(ctx)
+		timer := time.NewTimer(retry.NextBackOff())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// candidate tries once to take the lock. Who gets it is seen by the watch; a failure is tried
+// again by campaign.
+func (c *Client) candidate(ctx context.Context) {
+	id := c.session.get()
+	if id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	pair := &api.KVPair{Key: reaperKey, Value: []byte(c.opt.Node), Session: id}
+	if _, _, err := c.consul.KV().Acquire(pair, write(ctx)); err != nil && ctx.Err() == nil {
+		c.log.Debug("cannot stand for reaper", "err", err)
+	}
+}
+
+// reap watches the nodes' keys and acts on those whose session has run out, until ctx ends.
+// fallen names the reaper before this one when its session was seen to run out: that node needs
+// no further proof.
+func (c *Client) reap(ctx context.Context, session, fallen string) {
+	c.log.Info("elected to watch over the nodes")
+	ask := func(q *api.QueryOptions) (api.KVPairs, *api.QueryMeta, error) {
+		return c.consul.KV().List(nodePrefix, q)
+	}
+	latest := make(chan api.KVPairs, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- consul.Watch(ctx, ask, consul.WatchOptions{}, func(p api.KVPairs, _ *api.QueryMeta) {
+			select {
+			case <-latest: // only the newest counts
+			default:
+			}
+			latest <- p
+		})
+	}()
+	defer func() { <-done }()
+
+	register := newRegister(c.opt.TTL, c.opt.ReapAfter)
+	register.sawHeld(fallen)
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = 200*time.Millisecond, c.opt.TTL/2
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case pairs := <-latest:
+			register.update(pairs, time.Now())
+		case <-timer.C:
+		}
+		verdicts, next := register.judge(time.Now())
+		failed := false
+		for _, v := range verdicts {
+			if err := c.execute(ctx, session, v); err != nil && ctx.Err() == nil {
+				c.log.Warn("cannot act on a silent node, trying again", "node", v.node, "err", err)
+				failed = true
+			}
+		}
+		switch {
+		case failed:
+			next = retry.NextBackOff()
+		case len(verdicts) > 0:
+			next = grace // the watch brings the new state; should it not, look again
+			retry.Reset()
+		}
+		timer.Reset(next)
+	}
+}
+
+// execute does to one node what the register says. A transaction that does not hold any more,
+// because the lock is lost or the node is back, changes nothing.
+func (c *Client) execute(ctx context.Context, session string, v verdict) error {
+	node, err := c.node(ctx, v.node)
+	if err != nil {
+		return err
+	}
+	ops := api.TxnOps{{KV: &api.KVTxnOp{Verb: api.KVCheckSession, Key: reaperKey, Session: session}}}
+	switch {
+	case !node.ours || v.remove && !node.exists:
+		// Nothing of it is left to watch over.
+		ops = append(ops, forget(v))
+	case v.remove:
+		ops = append(ops, forget(v), &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: v.node}}})
+	default:
+		value, err := json.Marshal(life{Lost: time.Now().UTC()})
+		if err != nil {
+			return fmt.Errorf("give node up: %w", err)
+		}
+		ops = append(ops,
+			&api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVCAS, Key: nodePrefix + v.node, Value: value, Index: v.index}},
+			&api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
+				Node: v.node, CheckID: CheckID, Name: "Fairway registrator lives", Status: api.HealthCritical,
+				Output: "no sign of life; seen by " + c.opt.Node,
+			}}})
+	}
+	held, err := c.commit(ctx, ops)
+	switch {
+	case err != nil:
+		return err
+	case !held:
+	case v.remove:
+		c.log.Warn("removed a node that did not come back", "node", v.node)
+	default:
+		c.log.Warn("node shows no sign of life, its services are taken out", "node", v.node)
+	}
+	return nil
+}
+
+func forget(v verdict) *api.TxnOp {
+	return &api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVDeleteCAS, Key: nodePrefix + v.node, Index: v.index}}
+}
+
+type catalogNode struct{ exists, ours bool }
+
+// node asks whether a node is in the catalog and is one of Fairway's. A key for anything else
+// gives nobody the right to touch it.
+func (c *Client) node(ctx context.Context, name string) (catalogNode, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	n, _, err := c.consul.Catalog().Node(name, query(ctx))
+	if err != nil {
+		return catalogNode{}, fmt.Errorf("look up node %s: %w", name, err)
+	}
+	if n == nil || n.Node == nil {
+		return catalogNode{}, nil
+	}
+	return catalogNode{exists: true, ours: n.Node.Meta["external-source"] == "fairway"}, nil
+}
+
+// register is what a reaper knows of all nodes: whose key is without a session, and since when.
+type register struct {
+	ttl, reapAfter time.Duration
+	nodes          map[string]*record
+}
+
+type record struct {
+	index uint64    // of the key
+	held  bool      // by a session
+	since time.Time // when it was first seen without one
+	known bool      // it was seen held before that
+	lost  time.Time // when it was given up; zero while it is not
+}
+
+// verdict is one node to act on.
+type verdict struct {
+	node   string
+	index  uint64
+	remove bool // else its check turns critical
+}
+
+func newRegister(ttl, reapAfter time.Duration) *register {
+	return &register{ttl: ttl, reapAfter: reapAfter, nodes: map[string]*record{}}
+}
+
+// sawHeld notes that a node's key was held by a session until a moment ago.
+func (r *register) sawHeld(node string) { r.nodes[node] = &record{held: true} }
+
+// update takes the keys as they are now.
+func (r *register) update(pairs api.KVPairs, now time.Time) {
+	nodes := make(map[string]*record, len(pairs))
+	for _, p := range pairs {
+		name := strings.TrimPrefix(p.Key, nodePrefix)
+		if name == "" || strings.Contains(name, "/") {
+			continue
+		}
+		next := &record{index: p.ModifyIndex, held: p.Session != "", since: now}
+		if before := r.nodes[name]; before != nil {
+			next.known = before.held || before.known
+			if !before.held {
+				next.since = before.since
+			}
+		}
+		var l life
+		if err := json.Unmarshal(p.Value, &l); err == nil { // else somebody else's value, which says nothing
+			next.lost = l.Lost
+		}
+		nodes[name] = next
+	}
+	r.nodes = nodes
+}
+
+// judge says whom to act on now and when to look again. A key that was never seen held may just
+// be that of a node whose registrator is about to come back, or this reaper has only just
+// begun: it gets a full TTL.
+func (r *register) judge(now time.Time) (verdicts []verdict, next time.Duration) {
+	next = time.Minute
+	for name, n := range r.nodes {
+		if n.held {
+			continue
+		}
+		due, remove := n.since.Add(r.ttl), false
+		if n.known {
+			due = n.since.Add(grace)
+		}
+		if !n.lost.IsZero() {
+			if r.reapAfter <= 0 {
+				continue
+			}
+			due, remove = n.lost.Add(r.reapAfter), true
+		}
+		if wait := due.Sub(now); wait > 0 {
+			next = min(next, wait)
+			continue
+		}
+		verdicts = append(verdicts, verdict{node: name, index: n.index, remove: remove})
+	}
+	return verdicts, next
+}

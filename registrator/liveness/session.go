@@ -1,0 +1,209 @@
+package liveness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/consul/api"
+
+	"fairway/internal/consul"
+)
+
+// lockDelay is how long Consul keeps a key from being taken after its session ran out. Ours is
+// taken by ourselves, and the reaper's writes assert its lock, so none is needed; Consul reads
+// zero as its default of 15 seconds.
+const lockDelay = time.Millisecond
+
+// life is the value of a node's key.
+type life struct {
+	Lost time.Time `json:"lost,omitzero"` // when the reaper gave the node up
+}
+
+// current is the id of the session that is ours, "" for none, and word of its changes.
+type current struct{ *state }
+
+type state struct {
+	mu      sync.Mutex
+	id      string
+	changed chan struct{}
+}
+
+func newCurrent() current { return current{&state{changed: make(chan struct{})}} }
+
+func (c current) get() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
+}
+
+// watch returns the id and a channel that is closed when it changes.
+func (c current) watch() (string, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id, c.changed
+}
+
+func (c current) set(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.id {
+		return
+	}
+	c.id = id
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// keep renews the session every half TTL, and at once makes sure that it holds the key whenever
+// the key changes.
+func (c *Client) keep(ctx context.Context) error {
+	touched := make(chan struct{}, 1)
+	watching := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { watching <- c.watchKey(ctx, touched) }()
+	defer func() { cancel(); <-watching }()
+
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = 100*time.Millisecond, c.opt.TTL/4
+	look := true
+	for {
+		err := c.prove(ctx, look)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.opt.Failed(err)
+		wait := c.opt.TTL / 2
+		if err != nil {
+			wait = retry.NextBackOff()
+		} else {
+			retry.Reset()
+		}
+		look = err != nil
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-touched:
+			look = true
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// watchKey tells of every change of our key: it was deleted by hand, or its session was.
+func (c *Client) watchKey(ctx context.Context, touched chan<- struct{}) error {
+	ask := func(q *api.QueryOptions) (*api.KVPair, *api.QueryMeta, error) {
+		return c.consul.KV().Get(c.key(), q)
+	}
+	return consul.Watch(ctx, ask, consul.WatchOptions{}, func(p *api.KVPair, _ *api.QueryMeta) {
+		if p != nil && p.Session != "" && p.Session == c.session.get() {
+			return
+		}
+		select {
+		case touched <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// prove renews the session and, when look says so or there was none, makes it hold the key.
+func (c *Client) prove(ctx context.Context, look bool) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if id := c.session.get(); id != "" {
+		alive, err := c.renew(ctx, id)
+		if err != nil {
+			return err
+		}
+		if alive && !look {
+			return nil
+		}
+		if !alive {
+			c.session.set("")
+		}
+	}
+	pair, _, err := c.consul.KV().Get(c.key(), query(ctx))
+	if err != nil {
+		return fmt.Errorf("read key %s: %w", c.key(), err)
+	}
+	if pair != nil && pair.Session != "" {
+		if pair.Session == c.session.get() {
+			return nil
+		}
+		if adopted, err := c.adopt(ctx, pair.Session); adopted || err != nil {
+			return err
+		}
+	}
+	return c.acquire(ctx)
+}
+
+func (c *Client) renew(ctx context.Context, id string) (alive bool, err error) {
+	entry, _, err := c.consul.Session().Renew(id, write(ctx))
+	if err != nil {
+		return false, fmt.Errorf("renew session of %s: %w", c.opt.Node, err)
+	}
+	return entry != nil, nil
+}
+
+// adopt takes over the session that holds our key: it is that of this node's registrator before
+// a restart. One of another length is ended, so that a changed --session-ttl takes effect.
+func (c *Client) adopt(ctx context.Context, id string) (bool, error) {
+	entry, _, err := c.consul.Session().Info(id, query(ctx))
+	if err != nil {
+		return false, fmt.Errorf("look up session of %s: %w", c.opt.Node, err)
+	}
+	if entry == nil {
+		return false, nil
+	}
+	if ttl, err := time.ParseDuration(entry.TTL); err != nil || ttl != c.opt.TTL || entry.Node != c.opt.Node {
+		if _, err := c.consul.Session().Destroy(id, write(ctx)); err != nil {
+			return false, fmt.Errorf("end session of %s with another TTL: %w", c.opt.Node, err)
+		}
+		return false, nil
+	}
+	alive, err := c.renew(ctx, id)
+	if err != nil || !alive {
+		return false, err
+	}
+	c.session.set(id)
+	return true, nil
+}
+
+// acquire makes our session hold our key; it creates the session when there is none.
+func (c *Client) acquire(ctx context.Context) error {
+	id := c.session.get()
+	if id == "" {
+		var err error
+		// A catalog-only node has no serfHealth, which Consul would bind a session to unless told
+		// otherwise. fairway:alive is not named either: the session could not be created anew
+		// while the reaper holds that check critical.
+		id, _, err = c.consul.Session().CreateNoChecks(&api.SessionEntry{
+			Name: "fairway registrator", Node: c.opt.Node, LockDelay: lockDelay,
+			TTL: c.opt.TTL.String(), Behavior: api.SessionBehaviorRelease,
+		}, write(ctx))
+		if err != nil {
+			return fmt.Errorf("create session of %s: %w", c.opt.Node, err)
+		}
+	}
+	value, err := json.Marshal(life{})
+	if err != nil {
+		return fmt.Errorf("key %s: %w", c.key(), err)
+	}
+	got, _, err := c.consul.KV().Acquire(&api.KVPair{Key: c.key(), Value: value, Session: id}, write(ctx))
+	if err != nil {
+		return fmt.Errorf("hold key %s: %w", c.key(), err)
+	}
+	c.session.set(id)
+	if !got {
+		return fmt.Errorf("hold key %s: another session holds it", c.key())
+	}
+	return nil
+}
