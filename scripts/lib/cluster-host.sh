@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # name, state, range … are set by scripts/cluster
 # Sourced by scripts/cluster: the hosts, their power and what runs on them.
 
 consul_hosts() {

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # name, state, range … are set by scripts/cluster
 # Sourced by scripts/cluster: the wire between the hosts.
 # A bridge is the switch; each host is a network namespace with one cable (a
 # veth pair) to it. The bridge has the first address of the range, so the
@@ -39,7 +40,7 @@ plug() {
 	local host=$1 ns cable address mac
 	ns=$(namespace "$host") cable=$(cable "$host") address=$(host_address "$host")
 	[[ ! -e /run/netns/$ns ]] || return 0
-	# shellcheck disable=SC2046 # four words are meant
+	# shellcheck disable=SC2046,SC2183 # four words are meant
 	mac=$(printf '02:66:%02x:%02x:%02x:%02x' $(tr . ' ' <<<"$address"))
 	ip netns add "$ns"
 	ip link add "$cable" type veth peer name eth0 netns "$ns" address "$mac"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # name, state, range … are set by scripts/cluster
 # Sourced by scripts/cluster: the Swarm that the Docker nodes form.
 
 # docker_on HOST ARGUMENT... speaks to the host's engine whatever the caller's

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts: how they speak, and how they end.
 # Exit codes are the programs' own: 0 done, 1 something went wrong, 2 wrong usage.
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts that start Docker Engines: what an engine makes outside
 # its own folders is noted, so that it can be taken away again.
 

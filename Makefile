@@ -1,0 +1,80 @@
+# Every target is listed by `make help`; what they do lives in scripts/.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD = CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
+PROGRAMS = ./registrator ./confgen ./examples/web
+
+# Tests that need real parts stand behind build tags: "real" for those with a
+# Consul server, HAProxy, nginx or a Docker Engine, "cluster" for those on
+# scripts/cluster. What is left out is left out by name, never skipped.
+TAGS = real,cluster
+PACKAGES ?= ./...
+TIMEOUT ?= 40m
+CONSUL = FAIRWAY_CONSUL="$$(scripts/get-consul)"
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## static binaries of this machine's kind in bin/
+	$(BUILD) -o bin/ $(PROGRAMS)
+
+.PHONY: build-linux
+build-linux: ## static binaries for linux/amd64 and linux/arm64 in bin/linux-*/
+	@mkdir -p bin/linux-amd64 bin/linux-arm64
+	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/linux-amd64/ $(PROGRAMS)
+	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/linux-arm64/ $(PROGRAMS)
+
+.PHONY: images
+images: build-linux ## fairway/registrator, fairway/confgen and fairway/web for both, each under 25 MB
+	scripts/setup
+	scripts/engine up
+	env $$(scripts/engine env) scripts/images
+
+.PHONY: demo
+demo: ## show it all on this machine (PORT=8080); SWARM=1: on a Swarm of four nodes
+	scripts/setup
+	SWARM=$(SWARM) scripts/demo
+
+.PHONY: demo-down
+demo-down: ## remove every trace of the demo
+	SWARM=$(SWARM) scripts/demo down
+
+.PHONY: test
+test: ## everything, on real parts; installs what is missing (Debian or Ubuntu, root)
+	scripts/setup
+	$(CONSUL) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
+
+.PHONY: test-quick
+test-quick: ## pure, time and wire tests; needs Go only
+	go test -timeout 5m $(PACKAGES)
+
+.PHONY: bench
+bench: ## how fast a new container answers, beside other tools where they are on PATH
+	scripts/setup
+	$(CONSUL) scripts/bench
+
+.PHONY: lint
+lint: ## golangci-lint for Go, shellcheck for the scripts
+	scripts/setup
+	"$$(scripts/build-tool lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)" run
+	grep -rlIE '^#!/bin/(ba)?sh' scripts .ci | xargs shellcheck -x -P SCRIPTDIR
+
+.PHONY: cover
+cover: ## test coverage of all packages: cover.out and cover.html
+	scripts/setup
+	$(CONSUL) go test -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
+	go tool cover -html=cover.out -o cover.html
+	go tool cover -func=cover.out | tail -1
+
+.PHONY: docs
+docs: ## write the flag reference from the programs' flags
+	go generate ./...
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf bin cover.out cover.html
