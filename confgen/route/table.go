@@ -14,7 +14,7 @@ type Entrypoint struct {
 	Name    string // "web", "websecure"
 	Address string // "" for every address
 	Port    int
-	TLS     bool
+	TLS     bool // the operator configured a certificate for it
 }
 
 // HostKind says how a host pattern matches; lower values win.
@@ -34,23 +34,30 @@ type PathKind int
 // The kinds of path patterns in order of precedence.
 const (
 	PathExact  PathKind = iota // =/exact
+	PathRegex                  // ~^/v[0-9]+/; before prefixes, else a host's "/" would hide it
 	PathPrefix                 // /api: /api and /api/…, never /apixyz
-	PathRegex                  // ~^/v[0-9]+/
 )
 
-// Route sends requests for one host and path to one backend.
+// Route sends requests for one host and path to one backend. Host and path are compared with
+// what the request says in lower case, without port and trailing dot (host) and decoded once
+// (path).
 type Route struct {
-	HostKind HostKind
-	Host     string // lower case; for a wildcard the part behind "*."; "" for HostAny
-	PathKind PathKind
-	Path     string // "/" for everything
-	Backend  string // a Backend.Name
-	Service  string // who asked for it, for problems and explanations
+	HostKind    HostKind
+	Host        string // lower case; for a wildcard the part behind "*."; "" for HostAny
+	PathKind    PathKind
+	Path        string   // "/" for everything
+	Entrypoints []string // names of the entrypoints that serve it, sorted
+	Priority    int      // between routes whose hosts and paths weigh the same; higher wins
+	Backend     string   // a Backend.Name
+	Service     string   // who asked for it, for problems and explanations
+	Name        string   // the <route> of fairway.<route>.<key>; "" for fairway.<key>
+
+	created uint64 // age of the claim: the oldest instance that makes it
 }
 
 // Backend is a set of servers that share settings.
 type Backend struct {
-	Name    string // safe in both proxies' configurations and in file names
+	Name    string // [a-z0-9._-], safe in both proxies' configurations and in file names
 	Service string // the Consul service
 	Servers []Server
 }

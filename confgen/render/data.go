@@ -1,0 +1,161 @@
+package render
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+
+	"fairway/confgen/route"
+)
+
+// data is what a template's dot is: a View, and the route table arranged the ways in which
+// proxies want to read it.
+type data struct {
+	View
+	compiled map[string]*regexp.Regexp
+	live     map[string]bool // backends with a server that takes requests
+}
+
+// backendData is the dot of a block that prints one backend. It knows nothing else, so that its
+// text can be kept until the backend changes.
+type backendData struct {
+	route.Backend
+	Settings Settings
+}
+
+func newData(v View) (*data, error) {
+	d := &data{View: v, compiled: make(map[string]*regexp.Regexp), live: make(map[string]bool)}
+	for _, b := range v.Backends {
+		if takesRequests(b) {
+			d.live[b.Name] = true
+		}
+	}
+	return d, d.compile()
+}
+
+func takesRequests(b route.Backend) bool {
+	return slices.ContainsFunc(b.Servers, func(s route.Server) bool { return s.State == route.Ready && s.Weight > 0 })
+}
+
+// Live reports whether the backend has a server that takes requests.
+func (b backendData) Live() bool { return takesRequests(b.Backend) }
+
+// Entry is a line of a map file.
+type Entry struct{ Key, Backend string }
+
+// ExactMap holds the routes for one path: "web/cluster.test/exact".
+func (d *data) ExactMap() []Entry { return d.entries(route.PathExact, "") }
+
+// PrefixMap holds the routes for a path and everything below it. Keys end with "/", and so does
+// what is looked up, so that the longest prefix is one of whole segments: "web/cluster.test/api/".
+func (d *data) PrefixMap() []Entry { return d.entries(route.PathPrefix, "/") }
+
+func (d *data) entries(kind route.PathKind, end string) []Entry {
+	var list []Entry
+	for _, r := range d.Routes {
+		if r.PathKind != kind || r.HostKind == route.HostRegex {
+			continue
+		}
+		for _, e := range r.Entrypoints {
+			list = append(list, Entry{e + "/" + hostKey(r) + strings.TrimSuffix(r.Path, end) + end, r.Backend})
+		}
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
+	return list
+}
+
+func hostKey(r route.Route) string {
+	switch r.HostKind {
+	case route.HostWildcard:
+		return "*." + r.Host
+	case route.HostAny:
+		return "*"
+	case route.HostExact, route.HostRegex:
+	}
+	return r.Host
+}
+
+// Level is one step of a lookup: all routes whose host pattern is equally precise. A step is
+// taken when no earlier one has found a backend.
+type Level struct {
+	Kind    string // "exact", "wildcard", "regex" or "any"
+	Labels  int    // of the host pattern, for wildcards
+	Regexes []route.Route
+}
+
+// commonLabels is how many labels a wildcard may have without changing haproxy.cfg: the lookups
+// for *.test up to *.a.b.c.test are always there.
+const commonLabels = 4
+
+// Levels are the steps for an entrypoint, in order of precedence. Routes with regular
+// expressions are part of them, all others are in the maps.
+func (d *data) Levels(entrypoint string) []Level {
+	labels := []int{1, 2, 3, commonLabels}
+	for _, r := range d.Routes {
+		if r.HostKind == route.HostWildcard {
+			labels = append(labels, strings.Count(r.Host, ".")+1)
+		}
+	}
+	slices.Sort(labels)
+	labels = slices.Compact(labels)
+	levels := []Level{{Kind: "exact"}}
+	for _, n := range slices.Backward(labels) {
+		levels = append(levels, Level{Kind: "wildcard", Labels: n})
+	}
+	levels = append(levels, Level{Kind: "regex"}, Level{Kind: "any"})
+	for _, r := range d.Routes {
+		if r.PathKind != route.PathRegex && r.HostKind != route.HostRegex || !slices.Contains(r.Entrypoints, entrypoint) {
+			continue
+		}
+		i := slices.IndexFunc(levels, func(l Level) bool { return l.holds(r) })
+		levels[i].Regexes = append(levels[i].Regexes, r)
+	}
+	return levels
+}
+
+func (l Level) holds(r route.Route) bool {
+	switch r.HostKind {
+	case route.HostExact:
+		return l.Kind == "exact"
+	case route.HostWildcard:
+		return l.Kind == "wildcard" && l.Labels == strings.Count(r.Host, ".")+1
+	case route.HostRegex:
+		return l.Kind == "regex"
+	case route.HostAny:
+	}
+	return l.Kind == "any"
+}
+
+// Acl prints the conditions under which a route with a regular expression matches, for
+// haproxy.cfg. Variables of the request: txn.host and txn.path.
+func (l Level) Acl(r route.Route) (string, error) {
+	var tests []string
+	add := func(fetch, method, value string) error {
+		quoted, err := haproxyQuote(value)
+		tests = append(tests, "{ "+fetch+" -m "+method+" -- "+quoted+" }")
+		return err
+	}
+	var err error
+	switch r.HostKind {
+	case route.HostExact:
+		err = add("var(txn.host)", "str", r.Host)
+	case route.HostWildcard:
+		err = add("var(txn.host)", "end", "."+r.Host)
+	case route.HostRegex:
+		err = add("var(txn.host)", "reg", r.Host)
+	case route.HostAny:
+	}
+	if err != nil {
+		return "", err
+	}
+	switch r.PathKind {
+	case route.PathExact:
+		err = add("var(txn.path)", "str", r.Path)
+	case route.PathRegex:
+		err = add("var(txn.path)", "reg", r.Path)
+	case route.PathPrefix:
+		err = add("var(txn.path),concat(/)", "beg", strings.TrimSuffix(r.Path, "/")+"/")
+	}
+	return strings.Join(tests, " "), err
+}

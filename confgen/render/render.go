@@ -1,0 +1,162 @@
+package render
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"text/template"
+	"text/template/parse"
+
+	"fairway/confgen/route"
+)
+
+const extension = ".tmpl"
+
+// Renderer holds compiled templates. Every template file name.tmpl whose body prints something
+// is the output file name; files of {{define}} blocks only are not. A Renderer may be used by
+// several goroutines; they take turns.
+type Renderer struct {
+	mu      sync.Mutex
+	tmpl    *template.Template
+	outputs []string
+	memory  map[string]remembered
+	now     View // of the render under way
+	last    Settings
+}
+
+// remembered is the text of one backend's block as it was printed last.
+type remembered struct {
+	backend route.Backend
+	text    string
+	used    bool
+}
+
+// New compiles the templates of all layers. A file of a later layer takes the place of one with
+// the same name, and a {{define}} in a later layer the place of a block with the same name, so
+// that a user changes one block without copying the rest.
+func New(layers ...fs.FS) (*Renderer, error) {
+	r := &Renderer{memory: make(map[string]remembered)}
+	r.tmpl = template.New("").Option("missingkey=error").Funcs(r.funcs())
+	for _, layer := range layers {
+		if err := r.parseLayer(layer); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range r.tmpl.Templates() {
+		if strings.HasSuffix(t.Name(), extension) && t.Tree != nil && !parse.IsEmptyTree(t.Root) {
+			r.outputs = append(r.outputs, t.Name())
+		}
+	}
+	if len(r.outputs) == 0 {
+		return nil, fmt.Errorf("no template prints anything: a file called NAME%s makes the file NAME", extension)
+	}
+	slices.Sort(r.outputs)
+	return r, nil
+}
+
+func (r *Renderer) parseLayer(layer fs.FS) error {
+	err := fs.WalkDir(layer, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, extension) || strings.HasPrefix(path.Base(name), ".") {
+			return err
+		}
+		text, err := fs.ReadFile(layer, name)
+		if err != nil {
+			return err
+		}
+		_, err = r.tmpl.New(name).Parse(string(text))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read templates: %w", err)
+	}
+	return nil
+}
+
+// Outputs are the files that Render returns, sorted.
+func (r *Renderer) Outputs() []string {
+	names := make([]string, len(r.outputs))
+	for i, name := range r.outputs {
+		names[i] = strings.TrimSuffix(name, extension)
+	}
+	return names
+}
+
+// Render prints the files of a view: the same view, the same bytes. An error names the
+// template file and line; files printed before are then of no use and not returned.
+func (r *Renderer) Render(v View) ([]File, error) {
+	if err := v.Validate(); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now = v
+	if r.last != v.Settings {
+		clear(r.memory)
+		r.last = v.Settings
+	}
+	data, err := newData(v)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, 0, len(r.outputs))
+	for _, name := range r.outputs {
+		var out bytes.Buffer
+		out.Grow(r.guess(name))
+		if err := r.tmpl.ExecuteTemplate(&out, name, data); err != nil {
+			return nil, err
+		}
+		files = append(files, File{Path: strings.TrimSuffix(name, extension), Data: out.Bytes()})
+	}
+	r.forget()
+	return files, nil
+}
+
+// guess is the room that the remembered blocks will need.
+func (r *Renderer) guess(name string) int {
+	size := 4096
+	if path.Ext(strings.TrimSuffix(name, extension)) == ".map" {
+		return size
+	}
+	for _, m := range r.memory {
+		size += len(m.text)
+	}
+	return size
+}
+
+// remember prints a {{define}} block for one backend, or returns what it printed last time when
+// neither the backend nor the settings have changed. With 5,000 services and one change this is
+// the difference between printing 50,000 server lines and printing ten.
+func (r *Renderer) remember(name string, b route.Backend) (string, error) {
+	key := name + "\x00" + b.Name
+	if m, ok := r.memory[key]; ok && sameBackend(m.backend, b) {
+		m.used = true
+		r.memory[key] = m
+		return m.text, nil
+	}
+	var out bytes.Buffer
+	if err := r.tmpl.ExecuteTemplate(&out, name, backendData{Backend: b, Settings: r.now.Settings}); err != nil {
+		return "", err
+	}
+	r.memory[key] = remembered{backend: b, text: out.String(), used: true}
+	return out.String(), nil
+}
+
+func sameBackend(a, b route.Backend) bool {
+	return a.Name == b.Name && a.Service == b.Service && slices.Equal(a.Servers, b.Servers)
+}
+
+// forget drops the blocks of backends that are gone.
+func (r *Renderer) forget() {
+	for key, m := range r.memory {
+		if !m.used {
+			delete(r.memory, key)
+			continue
+		}
+		m.used = false
+		r.memory[key] = m
+	}
+}

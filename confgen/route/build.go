@@ -1,0 +1,138 @@
+package route
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// Build turns a snapshot into the table that a proxy follows. It never fails: what a label asks
+// for and cannot have is a Problem, and the rest of the service, and everybody else, is routed.
+// The order of services and instances in the snapshot changes nothing. The table shares no
+// memory with the snapshot except strings.
+func Build(s Snapshot, set Settings) Table {
+	set = set.withDefaults()
+	b := &builder{set: set, parser: newParser(set), names: make(map[string]bool)}
+	services := b.read(s)
+	b.selectPorts(services)
+	var claims []Route
+	for i := range services {
+		claims = b.service(&services[i], claims)
+	}
+	routes := b.settle(claims)
+	sortProblems(b.problems)
+	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
+	return Table{
+		Entrypoints: slices.Clone(set.Entrypoints),
+		Routes:      routes,
+		Backends:    b.backends,
+		Problems:    slices.Compact(b.problems),
+	}
+}
+
+type builder struct {
+	set      Settings
+	parser   *parser
+	names    map[string]bool // backend names given out
+	backends []Backend
+	problems []Problem
+}
+
+func (b *builder) problem(p Problem) { b.problems = append(b.problems, p) }
+
+// candidate is an instance that carries routing labels.
+type candidate struct {
+	in        *Instance
+	addr      netip.Addr
+	labels    *parsed
+	container string // from the owner mark; "" for services registered by hand
+	port      int    // the container's port, or the instance's own where there is no mark
+	udp       bool   // or anything else that carries no HTTP
+	barred    []string
+}
+
+type service struct {
+	name       string
+	candidates []candidate
+}
+
+// read parses every instance once, in an order of its own, and reports what is wrong with
+// single labels and addresses.
+func (b *builder) read(s Snapshot) []service {
+	order := make([]*Service, len(s.Services))
+	for i := range s.Services {
+		order[i] = &s.Services[i]
+	}
+	slices.SortStableFunc(order, func(x, y *Service) int { return cmp.Compare(x.Name, y.Name) })
+	services := make([]service, 0, len(order))
+	var instances []*Instance
+	for i := 0; i < len(order); {
+		name := order[i].Name
+		instances = instances[:0]
+		for ; i < len(order) && order[i].Name == name; i++ {
+			for j := range order[i].Instances {
+				instances = append(instances, &order[i].Instances[j])
+			}
+		}
+		slices.SortFunc(instances, compareInstances)
+		if c := b.readInstances(name, instances); len(c) > 0 {
+			services = append(services, service{name: name, candidates: c})
+		}
+	}
+	return services
+}
+
+func compareInstances(x, y *Instance) int {
+	return cmp.Or(cmp.Compare(x.ID, y.ID), cmp.Compare(x.Node, y.Node), cmp.Compare(x.Created, y.Created),
+		cmp.Compare(x.Address, y.Address), cmp.Compare(x.Port, y.Port))
+}
+
+func (b *builder) readInstances(name string, instances []*Instance) []candidate {
+	var variants []*parsed
+	said := make(map[Problem]int) // the same problem of many instances is said once
+	var list []candidate
+	for _, in := range instances {
+		i := slices.IndexFunc(variants, func(v *parsed) bool { return b.parser.sameLabels(v.of, in) })
+		if i < 0 {
+			i = len(variants)
+			variants = append(variants, b.parser.parse(in))
+		}
+		labels := variants[i]
+		if len(labels.problems) > 0 {
+			for _, p := range labels.problems {
+				b.perInstance(said, name, in.ID, p)
+			}
+		}
+		if len(labels.wishes) == 0 {
+			continue
+		}
+		addr, fault := address(in)
+		if fault != "" {
+			b.problem(Problem{Service: name, Instance: in.ID, Key: "address", Reason: fault + "; the instance gets no requests"})
+		}
+		c := candidate{in: in, addr: addr, labels: labels, port: in.Port}
+		c.container, c.port, c.udp = owner(in)
+		list = append(list, c)
+	}
+	return list
+}
+
+// perInstance reports a problem for the first instance that has it and counts the others.
+func (b *builder) perInstance(said map[Problem]int, service, instance string, p Problem) {
+	at, again := said[p]
+	if !again {
+		said[p] = len(b.problems)
+		b.problem(Problem{Service: service, Instance: instance, Key: p.Key, Reason: p.Reason})
+		return
+	}
+	b.problems[at].Instance = andMore(b.problems[at].Instance)
+}
+
+func sortProblems(list []Problem) {
+	slices.SortFunc(list, func(x, y Problem) int {
+		return cmp.Or(cmp.Compare(x.Service, y.Service), cmp.Compare(x.Instance, y.Instance), cmp.Compare(x.Key, y.Key), cmp.Compare(x.Reason, y.Reason))
+	})
+}
+
+func quote(s string) string { return strconv.Quote(s) }

@@ -1,0 +1,172 @@
+package route
+
+import (
+	"slices"
+	"strings"
+)
+
+// support says what this version does with a key of the vocabulary.
+type support int
+
+const (
+	works     support = iota
+	elsewhere         // another program acts on it; nothing to do here
+	later             // not yet: a problem, the route is served without it
+	guards            // not yet, and serving the route without it would let in what it keeps out
+)
+
+// keys is the whole vocabulary of routing labels, as written in a label. In meta the dots are
+// hyphens. A key that is known but does nothing yet is a problem, never silence.
+var keys = map[string]support{
+	"enable": works, "host": works, "path": works, "port": works, "default": works,
+	"entrypoints": works, "weight": works, "priority": works,
+
+	"network": elsewhere,
+
+	"strip": later, "rewrite": later, "hsts": later, "cert": later,
+	"backend.verify": later, "backend.sni": later, "backend.cert": later,
+	"balance": later, "sticky": later, "group": later, "share": later,
+	"check": later, "check.interval": later, "check.timeout": later, "check.rise": later, "check.fall": later,
+	"backup": later, "maxconn": later, "queue": later, "slowstart": later,
+	"timeout.connect": later, "timeout.server": later, "timeout.tunnel": later, "timeout.queue": later,
+	"retries": later, "retry-on": later, "headers.request": later, "headers.response": later,
+	"cors": later, "redirect-from": later, "errors": later, "compress": later,
+	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
+	"drain": later,
+
+	"methods": guards, "header": guards, "query": guards, "proto": guards, "tls": guards,
+	"client-ca": guards, "tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
+	"forward-auth": guards, "allow": guards, "deny": guards, "rate": guards, "inflight": guards,
+	"redirect": guards, "instance": guards,
+}
+
+// harmless are values of keys not supported yet that ask for what happens anyway.
+var harmless = map[string][]string{
+	"proto": {"http"}, "tls": {"off"}, "instance": {"*"}, "balance": {"roundrobin"},
+	"sticky": {"off"}, "hsts": {"off"}, "check": {"tcp"}, "strip": {"false"}, "compress": {"false"},
+}
+
+// reserved are the first words of dotted keys; no route may be called like one, so that
+// "fairway.check.path" is a slip and not a route named check.
+var reserved = func() map[string]bool {
+	r := make(map[string]bool)
+	for k := range keys {
+		first, _, _ := strings.Cut(k, ".")
+		r[first] = true
+	}
+	return r
+}()
+
+// hyphened maps the form that keys have in meta to the one they have in a label.
+var hyphened = func() map[string]string {
+	h := make(map[string]string, len(keys))
+	for k := range keys {
+		h[strings.ReplaceAll(k, ".", "-")] = k
+	}
+	return h
+}()
+
+// sortedKeys makes suggestions independent of map order.
+var sortedKeys = func() []string {
+	all := make([]string, 0, len(keys))
+	for k := range keys {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return all
+}()
+
+// splitKey takes what follows the prefix, hyphened and in lower case, apart into the name of a
+// route and a key: "host" is the key host of the unnamed route, "api-check-interval" is the key
+// check.interval of the route api.
+func splitKey(rest string) (route, key string, ok bool) {
+	if k, known := hyphened[rest]; known {
+		return "", k, true
+	}
+	// From the left, so that the longest key wins.
+	for i := range len(rest) {
+		if rest[i] != '-' || i == 0 {
+			continue
+		}
+		if k, known := hyphened[rest[i+1:]]; known {
+			return rest[:i], k, validRouteName(rest[:i])
+		}
+	}
+	return "", "", false
+}
+
+func validRouteName(s string) bool {
+	if first, _, _ := strings.Cut(s, "-"); reserved[s] || reserved[first] && hyphenedPrefix(s) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c != '-' && c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// hyphenedPrefix reports whether s is a key or the beginning of one.
+func hyphenedPrefix(s string) bool {
+	for k := range hyphened {
+		if k == s || strings.HasPrefix(k, s+"-") {
+			return true
+		}
+	}
+	return false
+}
+
+// nearest suggests the valid label for one that is unknown, or "" when nothing is close.
+func nearest(prefix, rest string) string {
+	best, found := 3, ""
+	consider := func(route, part string) {
+		for _, k := range sortedKeys {
+			d := distance(part, strings.ReplaceAll(k, ".", "-"))
+			if d < best && d*2 < len(part) {
+				best, found = d, label(prefix, route, k)
+			}
+		}
+	}
+	consider("", rest)
+	for i := range len(rest) {
+		if rest[i] == '-' && validRouteName(rest[:i]) {
+			consider(rest[:i], rest[i+1:])
+		}
+	}
+	return found
+}
+
+// label writes a key the way a user does.
+func label(prefix, route, key string) string {
+	if route == "" {
+		return prefix + "." + key
+	}
+	return prefix + "." + route + "." + key
+}
+
+// distance counts the edits between two words: insert, delete, replace, or swap two neighbours.
+func distance(a, b string) int {
+	if d := len(a) - len(b); d > 3 || d < -3 {
+		return 4
+	}
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}

@@ -1,0 +1,148 @@
+package route
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// owner reads registrator's mark, "<container>:<port>/<protocol>". Without a mark the port is
+// the one that the instance was registered with.
+func owner(in *Instance) (container string, port int, udp bool) {
+	mark, ok := in.Meta[Owner]
+	if !ok {
+		return "", in.Port, false
+	}
+	container, rest, ok := strings.Cut(mark, ":")
+	number, protocol, _ := strings.Cut(rest, "/")
+	port, err := strconv.Atoi(number)
+	if !ok || err != nil {
+		return "", in.Port, false
+	}
+	return container, port, protocol != "" && protocol != "tcp"
+}
+
+// selectPorts bars instances from routes that mean another port of their container, or that
+// leave open which of several ports is meant: guessing would send requests to the wrong one.
+func (b *builder) selectPorts(services []service) {
+	first := make(map[string]*candidate)
+	shared := make(map[string][]*candidate)
+	owners := make(map[*candidate]string)
+	var containers []string
+	for i := range services {
+		for j := range services[i].candidates {
+			c := &services[i].candidates[j]
+			if c.container == "" {
+				b.selectOne(services[i].name, c)
+				continue
+			}
+			if len(shared[c.container]) > 0 {
+				shared[c.container] = append(shared[c.container], c)
+			} else if other := first[c.container]; other != nil {
+				shared[c.container] = []*candidate{other, c}
+				containers = append(containers, c.container)
+			} else {
+				first[c.container] = c
+				if c.named() || c.udp {
+					shared[c.container] = []*candidate{c}
+					containers = append(containers, c.container)
+				}
+			}
+			owners[c] = services[i].name
+		}
+	}
+	for _, name := range containers {
+		b.selectAmong(shared[name], owners)
+	}
+}
+
+// named reports whether any route of the instance names a port.
+func (c *candidate) named() bool {
+	return slices.ContainsFunc(c.labels.wishes, func(w *wish) bool { return w.port != 0 })
+}
+
+// selectOne handles a service registered by hand: a named port must be the registered one.
+func (b *builder) selectOne(service string, c *candidate) {
+	for _, w := range c.labels.wishes {
+		if w.port != 0 && w.port != c.port {
+			c.barred = append(c.barred, w.name)
+			b.problem(Problem{Service: service, Instance: c.in.ID, Key: label(b.parser.name, w.name, "port"),
+				Reason: fmt.Sprintf("names port %d, but the instance is registered at port %d", w.port, c.port)})
+		}
+	}
+}
+
+// selectAmong handles the ports of one container that carry routing labels. They share the
+// container's labels, so each route is on several of them unless it names its port.
+func (b *builder) selectAmong(list []*candidate, services map[*candidate]string) {
+	names := make(map[string]bool)
+	for _, c := range list {
+		for _, w := range c.labels.wishes {
+			names[w.name] = true
+		}
+	}
+	for name := range names {
+		b.selectRoute(name, list, services)
+	}
+}
+
+func (b *builder) selectRoute(name string, list []*candidate, services map[*candidate]string) {
+	var open, tcp []int // ports for which no port is named; all that carry HTTP
+	matched := false
+	for _, c := range list {
+		w := c.wish(name)
+		if w == nil {
+			continue
+		}
+		if !c.udp {
+			tcp = append(tcp, c.port)
+		}
+		matched = matched || w.port == c.port
+		if w.port == 0 && !c.udp {
+			open = append(open, c.port)
+		}
+	}
+	slices.Sort(open)
+	slices.Sort(tcp)
+	open, tcp = slices.Compact(open), slices.Compact(tcp)
+	for _, c := range list {
+		w := c.wish(name)
+		if w == nil {
+			continue
+		}
+		reason := ""
+		switch {
+		case c.udp && len(tcp) == 0:
+			reason = "the port carries no TCP, and routes carry HTTP"
+		case c.udp:
+		case w.port == 0 && len(open) < 2, w.port == c.port:
+			continue
+		case w.port == 0:
+			reason = "the container has several ports (" + portList(open) + "); name the one that is meant"
+		case !matched:
+			reason = fmt.Sprintf("names port %d, which the container does not publish; it has %s", w.port, portList(tcp))
+		}
+		c.barred = append(c.barred, name)
+		if reason != "" {
+			b.problem(Problem{Service: services[c], Instance: c.in.ID, Key: label(b.parser.name, name, "port"), Reason: reason})
+		}
+	}
+}
+
+func (c *candidate) wish(name string) *wish {
+	for _, w := range c.labels.wishes {
+		if w.name == name {
+			return w
+		}
+	}
+	return nil
+}
+
+func portList(ports []int) string {
+	list := make([]string, len(ports))
+	for i, p := range ports {
+		list[i] = strconv.Itoa(p)
+	}
+	return strings.Join(list, ", ")
+}

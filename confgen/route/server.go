@@ -1,0 +1,181 @@
+package route
+
+import (
+	"cmp"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	defaultWeight = 100
+	maxWeight     = 256
+	maxServerID   = 1<<20 - 1 // HAProxy hashes by the low 20 bits of the id
+)
+
+// address checks that a proxy can send to an instance at all.
+func address(in *Instance) (netip.Addr, string) {
+	if in.Address == "" {
+		return netip.Addr{}, "has no address"
+	}
+	ip, err := netip.ParseAddr(in.Address)
+	switch {
+	case err != nil:
+		return netip.Addr{}, "address " + quote(in.Address) + " is not an IP address"
+	case ip.Zone() != "":
+		return netip.Addr{}, "address " + quote(in.Address) + " has a zone, which means nothing on another machine"
+	case ip.IsUnspecified(), ip.IsMulticast():
+		return netip.Addr{}, "address " + quote(in.Address) + " is not one machine's address"
+	case in.Port < 1 || in.Port > 65535:
+		return netip.Addr{}, "port " + strconv.Itoa(in.Port) + " is not from 1 to 65535"
+	}
+	return ip.Unmap(), ""
+}
+
+// member is an instance that serves a route.
+type member struct {
+	in   *Instance
+	addr netip.Addr
+	wish *wish
+}
+
+// newer says which of two instances was registered later; the id decides between equals.
+func newer(a, b *Instance) bool {
+	if a.Created != b.Created {
+		return a.Created > b.Created
+	}
+	return a.ID > b.ID
+}
+
+// servers turns the members of a backend into servers, one per address and port (F21: an
+// instance that comes back under a new ID is the same server), sorted by name.
+func (b *builder) servers(members []member) []Server {
+	latest := members
+	if len(members) > 1 {
+		latest = slices.Clone(members)
+		slices.SortFunc(latest, func(x, y member) int {
+			return cmp.Or(x.addr.Compare(y.addr), cmp.Compare(x.in.Port, y.in.Port), cmp.Compare(y.in.Created, x.in.Created), cmp.Compare(y.in.ID, x.in.ID))
+		})
+		latest = slices.CompactFunc(latest, func(x, y member) bool { return x.addr == y.addr && x.in.Port == y.in.Port })
+	}
+	list := make([]Server, len(latest))
+	for i, m := range latest {
+		list[i] = Server{
+			Name:    serverName(m),
+			Address: addressText(m),
+			Port:    m.in.Port,
+			Weight:  weight(m),
+			State:   Maint,
+		}
+		if m.in.Status == Passing || m.in.Status == Warning {
+			list[i].State = Ready
+		}
+	}
+	b.lastResort(latest, list)
+	scale(list)
+	slices.SortFunc(list, func(x, y Server) int { return cmp.Compare(x.Name, y.Name) })
+	numberServers(list)
+	return list
+}
+
+// lastResort readies the failing servers of a backend in which every one fails, except those
+// that an operator took out (F59).
+func (b *builder) lastResort(members []member, list []Server) {
+	if b.set.NoLastResort || slices.ContainsFunc(list, func(s Server) bool { return s.State == Ready }) {
+		return
+	}
+	for i, m := range members {
+		if m.in.Status != Maintenance {
+			list[i].State = Ready
+		}
+	}
+}
+
+func addressText(m member) string {
+	if s := m.in.Address; !m.addr.Is6() && m.addr.String() == s {
+		return s
+	}
+	return m.addr.String()
+}
+
+// serverName is unique in a backend, because address and port are: what follows the last "_"
+// can be read back.
+func serverName(m member) string {
+	var s strings.Builder
+	node := m.in.Node
+	if len(node) > 64 {
+		node = node[:64]
+	}
+	if node == "" {
+		node = "node"
+	}
+	s.Grow(len(node) + 24)
+	for i := range len(node) {
+		if c := node[i]; safeInServerName(c) {
+			s.WriteByte(c)
+		} else {
+			s.WriteByte('-')
+		}
+	}
+	s.WriteByte('_')
+	s.WriteString(m.addr.String())
+	s.WriteByte(':')
+	s.WriteString(strconv.Itoa(m.in.Port))
+	return s.String()
+}
+
+func safeInServerName(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-' || c == ':'
+}
+
+// weight is the label's, else Consul's in hundredths of its default 1. For a warning instance
+// Consul's weight may be 0: it finishes what it has and gets nothing new.
+func weight(m member) int {
+	switch {
+	case m.wish.weight >= 0:
+		return m.wish.weight
+	case m.in.Weight > 0:
+		return min(m.in.Weight, 65535) * defaultWeight
+	case m.in.Status == Warning:
+		return 0
+	default:
+		return defaultWeight
+	}
+}
+
+// scale brings weights into what HAProxy takes, keeping their ratios as far as integers can,
+// and never turning a weight into 0.
+func scale(list []Server) {
+	top := 0
+	for _, s := range list {
+		top = max(top, s.Weight)
+	}
+	if top <= maxWeight {
+		return
+	}
+	for i, s := range list {
+		if s.Weight > 0 {
+			list[i].Weight = max(1, s.Weight*maxWeight/top)
+		}
+	}
+}
+
+// numberServers gives each server the hash of its name, so that two front ends and two runs
+// agree without remembering anything. Where two hashes meet, the later name takes the next.
+func numberServers(list []Server) {
+	for i := range list {
+		h := fnv.New32a()
+		h.Write([]byte(list[i].Name)) // never fails
+		id := int(h.Sum32()%maxServerID) + 1
+		for taken(list[:i], id) {
+			id = id%maxServerID + 1
+		}
+		list[i].ID = id
+	}
+}
+
+func taken(list []Server, id int) bool {
+	return slices.ContainsFunc(list, func(s Server) bool { return s.ID == id })
+}

@@ -1,0 +1,247 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// service adds the backends of one service, and appends what its routes claim.
+func (b *builder) service(s *service, claims []Route) []Route {
+	var own []Backend
+	for _, name := range routeNames(s) {
+		var members []member
+		for i := range s.candidates {
+			c := &s.candidates[i]
+			if w := c.wish(name); w != nil && !slices.Contains(c.barred, name) {
+				members = append(members, member{in: c.in, addr: c.addr, wish: w})
+			}
+		}
+		groups := groupByClaims(members)
+		for i, group := range groups {
+			lead := leader(group)
+			b.differences(s.name, name, lead, group)
+			if i > 0 {
+				b.apart(s.name, name, groups[0], lead)
+			}
+			servers := b.servers(reachable(group))
+			at := slices.IndexFunc(own, func(o Backend) bool { return slices.Equal(o.Servers, servers) })
+			if at < 0 {
+				at = len(own)
+				own = append(own, Backend{Name: b.backendName(s.name, name, i, lead.wish), Service: s.name, Servers: servers})
+			}
+			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish)
+		}
+	}
+	b.backends = append(b.backends, own...)
+	return claims
+}
+
+func routeNames(s *service) []string {
+	if first := s.candidates[0].labels; allShare(s, first) {
+		names := make([]string, len(first.wishes))
+		for i, w := range first.wishes {
+			names[i] = w.name
+		}
+		return names
+	}
+	names := make(map[string]bool)
+	for _, c := range s.candidates {
+		for _, w := range c.labels.wishes {
+			names[w.name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func allShare(s *service, labels *parsed) bool {
+	return !slices.ContainsFunc(s.candidates, func(c candidate) bool { return c.labels != labels })
+}
+
+// groupByClaims separates instances that only share a service's name from those that are
+// versions of one another. Instances that claim a host and path in common are one group, in
+// which the newest passing one's labels win. Instances without anything in common, such as two
+// containers of one image that were given different hosts, serve each their own: sending one's
+// requests to the other would be wrong, and dropping one would be worse. The oldest group is
+// first.
+func groupByClaims(members []member) [][]member {
+	if len(members) == 0 {
+		return nil
+	}
+	if !slices.ContainsFunc(members, func(m member) bool { return m.wish != members[0].wish }) {
+		return [][]member{members}
+	}
+	type claim struct {
+		host
+		path
+	}
+	parent := make([]int, len(members))
+	root := func(i int) int {
+		for parent[i] != i {
+			i = parent[i]
+		}
+		return i
+	}
+	holder := make(map[claim]int)
+	for i, m := range members {
+		parent[i] = i
+		for h, p := range m.wish.claims {
+			if j, ok := holder[claim{h, p}]; ok {
+				parent[root(i)] = root(j)
+			} else {
+				holder[claim{h, p}] = i
+			}
+		}
+	}
+	groups := make(map[int][]member)
+	for i, m := range members {
+		groups[root(i)] = append(groups[root(i)], m)
+	}
+	list := slices.Collect(maps.Values(groups))
+	slices.SortFunc(list, func(x, y []member) int {
+		return cmp.Or(cmp.Compare(oldest(x), oldest(y)), cmp.Compare(x[0].in.ID, y[0].in.ID), compareInstances(x[0].in, y[0].in))
+	})
+	return list
+}
+
+// leader is the instance whose labels a group follows: the newest of those in the best health.
+func leader(group []member) member {
+	best := group[0]
+	for _, m := range group[1:] {
+		a, b := health(m.in), health(best.in)
+		if a > b || a == b && newer(m.in, best.in) {
+			best = m
+		}
+	}
+	return best
+}
+
+func health(in *Instance) int {
+	switch in.Status {
+	case Passing:
+		return 2
+	case Warning:
+		return 1
+	default:
+		return 0
+	}
+}
+
+func oldest(group []member) uint64 {
+	least := group[0].in.Created
+	for _, m := range group[1:] {
+		least = min(least, m.in.Created)
+	}
+	return least
+}
+
+// reachable leaves out the members whose address was refused; they keep their claims, so that
+// the route answers 503 rather than going to a rival.
+func reachable(group []member) []member {
+	if !slices.ContainsFunc(group, func(m member) bool { return !m.addr.IsValid() }) {
+		return group
+	}
+	var list []member
+	for _, m := range group {
+		if m.addr.IsValid() {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// perInstanceKeys may differ between instances: they say something of the instance alone.
+var perInstanceKeys = map[string]bool{"weight": true, "port": true}
+
+// differences shows which values lost to the leader's.
+func (b *builder) differences(service, name string, lead member, group []member) {
+	said := make(map[Problem]int)
+	for _, m := range group {
+		if m.wish == lead.wish || maps.Equal(m.wish.values, lead.wish.values) {
+			continue
+		}
+		all := maps.Clone(m.wish.values)
+		maps.Copy(all, lead.wish.values)
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			mine, leads := m.wish.values[key], lead.wish.values[key]
+			if mine == leads || perInstanceKeys[key] {
+				continue
+			}
+			b.perInstance(said, service, m.in.ID, Problem{Key: label(b.parser.name, name, key),
+				Reason: fmt.Sprintf("instances disagree: says %s, but %s of %s is in use, because it is the newest in the best health",
+					orNothing(mine), orNothing(leads), lead.in.ID)})
+		}
+	}
+}
+
+// apart shows that instances under one service name ask for routes that have nothing in common.
+func (b *builder) apart(service, name string, first []member, lead member) {
+	b.problem(Problem{Service: service, Instance: lead.in.ID, Key: label(b.parser.name, name, "host"),
+		Reason: fmt.Sprintf("asks for other hosts and paths than %s under the same service name: each is served by its own instances; a service name of its own would keep them apart in Consul too",
+			leader(first).in.ID)})
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return quote(s)
+}
+
+func andMore(instance string) string {
+	const more = " and others"
+	if strings.HasSuffix(instance, more) {
+		return instance
+	}
+	return instance + more
+}
+
+// backendName is the service's name as far as both proxies take it. Names that had to be
+// changed carry a hash of the original, so that no two services meet.
+func (b *builder) backendName(service, route string, group int, w *wish) string {
+	name := safeName(service)
+	if route != "" {
+		name += "." + safeName(route)
+	}
+	if group > 0 {
+		for h, p := range w.claims {
+			name += "." + safeName(strings.Trim(h.name+strings.ReplaceAll(p.name, "/", "."), "."))
+			break
+		}
+	}
+	for unique, n := name, 2; ; n++ {
+		if !b.names[unique] {
+			b.names[unique] = true
+			return unique
+		}
+		unique = fmt.Sprintf("%s-%d", name, n)
+	}
+}
+
+// safeName keeps names of [a-z0-9._-] that start with a letter or digit: nginx compares names
+// of upstreams without case, and Fairway's own start with "_".
+func safeName(s string) string {
+	safe := make([]byte, 0, len(s))
+	for i := range min(len(s), 64) {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', i > 0 && (c == '-' || c == '_' || c == '.'):
+			safe = append(safe, c)
+		case c >= 'A' && c <= 'Z':
+			safe = append(safe, c+'a'-'A')
+		case i == 0:
+			safe = append(safe, 'x')
+		default:
+			safe = append(safe, '-')
+		}
+	}
+	if string(safe) == s && s != "" {
+		return s
+	}
+	h := fnv.New32a()
+	h.Write([]byte(s)) // never fails
+	return fmt.Sprintf("%s-%08x", safe, h.Sum32())
+}

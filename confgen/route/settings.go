@@ -1,0 +1,45 @@
+package route
+
+// Settings are what the operator, not a label, decides. The zero value means: labels start with
+// "fairway", and there is one entrypoint, web on port 80.
+type Settings struct {
+	Prefix      string       // first word of routing labels; "" for DefaultPrefix
+	Entrypoints []Entrypoint // none for web on port 80
+
+	// NoLastResort leaves a backend whose every instance is failing without a ready server.
+	// By default such a backend keeps sending to those still registered rather than to nobody.
+	NoLastResort bool
+}
+
+// DefaultPrefix is the first word of routing labels unless the operator chose another.
+const DefaultPrefix = "fairway"
+
+// Owner is the service meta key by which registrator marks its rows; its value is
+// "<12 hexadecimal digits of the container id>:<container port>/<protocol>".
+const Owner = "fairway-container"
+
+func (s Settings) withDefaults() Settings {
+	if s.Prefix == "" {
+		s.Prefix = DefaultPrefix
+	}
+	if len(s.Entrypoints) == 0 {
+		s.Entrypoints = []Entrypoint{{Name: "web", Port: 80}}
+	}
+	return s
+}
+
+// defaultEntrypoints are those of a route that names none: web and websecure where they exist,
+// every entrypoint where neither does.
+func (s Settings) defaultEntrypoints() []string {
+	var known, all []string
+	for _, e := range s.Entrypoints {
+		all = append(all, e.Name)
+		if e.Name == "web" || e.Name == "websecure" {
+			known = append(known, e.Name)
+		}
+	}
+	if len(known) == 0 {
+		return sortedUnique(all)
+	}
+	return sortedUnique(known)
+}
