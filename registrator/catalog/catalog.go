@@ -47,6 +47,9 @@ const requestTimeout = 5 * time.Second
 // whatever we register (C105).
 var ErrAgent = errors.New("a Consul agent owns this node name")
 
+// IsAgent reports whether an error says that a Consul agent owns our node name.
+func IsAgent(err error) bool { return errors.Is(err, ErrAgent) }
+
 // ErrTaken says that another Docker engine, which is alive, registers under our node's name.
 var ErrTaken = errors.New("another Docker engine registers under this node name")
 

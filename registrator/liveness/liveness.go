@@ -104,7 +104,10 @@ func (c *Client) Leave(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) key() string { return nodePrefix + c.opt.Node }
+func (c *Client) key() string { return Key(c.opt.Node) }
+
+// Key is the key a node holds while it lives.
+func Key(node string) string { return nodePrefix + node }
 
 // commit runs a transaction. A false answer says that one of its assertions on keys did not hold
 // and nothing was written, which is no error; a refusal of anything else is.

@@ -23,7 +23,7 @@ func (c *Client) stand(ctx context.Context) error {
 	ask := func(q *api.QueryOptions) (*api.KVPair, *api.QueryMeta, error) {
 		return c.consul.KV().Get(reaperKey, q)
 	}
-	lock := newCurrent() // the session that holds the lock
+	lock := newCurrent()    // the session that holds the lock
 	var fallen atomic.Value // string: the node whose session held the lock when it ran out
 	fallen.Store("")
 	group := make(chan error, 1)

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"fairway/internal/daemon"
+	"fairway/registrator/catalog"
+	"fairway/registrator/docker"
+	"fairway/registrator/service"
+)
+
+// explain prints what is decided about one container, or all of them, and why. It reads Docker
+// and asks Consul nothing.
+func explain(ctx context.Context, opt Options, out io.Writer, args []string, all bool) error {
+	if all == (len(args) > 0) || len(args) > 1 {
+		return daemon.Usagef("explain: want one CONTAINER, by name or id, or --all")
+	}
+	opt.Docker.Exited = true
+	engine, err := docker.New(opt.Docker)
+	if err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	defer engine.Close()
+	node, err := engine.Node(ctx)
+	if err != nil {
+		return err
+	}
+	options, err := locate(ctx, opt, node)
+	if err != nil {
+		return err
+	}
+	listing, err := engine.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	var which string
+	if !all {
+		which = args[0]
+	}
+	return printDecisions(out, service.Desired(listing.Containers, options), which)
+}
+
+// printDecisions prints the decisions and problems of the container called which, by name or the
+// beginning of its id; of every container when which is empty.
+func printDecisions(out io.Writer, plan service.Plan, which string) error {
+	p := &printer{out: out}
+	names := map[string]bool{}
+	for _, d := range plan.Decisions {
+		if which == "" || d.Container == which || strings.HasPrefix(d.ID, which) {
+			names[d.Container] = true
+			p.line("%s", d.String())
+		}
+	}
+	for _, problem := range plan.Problems {
+		if names[problem.Container] {
+			p.line("problem: container %s, %s: %s\n", problem.Container, problem.Label, problem.Reason)
+		}
+	}
+	if which != "" && len(names) == 0 {
+		return fmt.Errorf("explain %s: no such container on this node", which)
+	}
+	return p.err
+}
+
+// printChanges prints what a pass would write.
+func printChanges(out io.Writer, node string, o catalog.Observed, changes service.Changes, plan service.Plan) error {
+	p := &printer{out: out}
+	if o.NodeChange != "" {
+		p.line("%s (%s)\n", o.NodeChange, node)
+	}
+	before := map[string]bool{}
+	for _, row := range o.Rows {
+		before[row.ID] = true
+	}
+	for _, id := range changes.Delete {
+		p.line("deregister %s\n", id)
+	}
+	for _, row := range changes.Put {
+		verb := "register"
+		if before[row.ID] {
+			verb = "change"
+		}
+		p.line("%s %s: %s at %s, %s (%s)\n", verb, row.ID, row.Name, hostPortOf(row), row.Status, row.Output)
+	}
+	for _, problem := range append(plan.Problems, changes.Problems...) {
+		p.line("problem: container %s, %s: %s\n", problem.Container, problem.Label, problem.Reason)
+	}
+	if changes.Empty() && o.NodeChange == "" {
+		p.line("nothing to change\n")
+	}
+	return p.err
+}
+
+// printer remembers the first failure to print.
+type printer struct {
+	out io.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	_, err := fmt.Fprintf(p.out, format, args...)
+	p.err = errors.Join(p.err, err)
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/sync/errgroup"
+
+	"fairway/internal/consul"
+	"fairway/internal/daemon"
+	"fairway/internal/reconcile"
+	"fairway/registrator/catalog"
+	"fairway/registrator/docker"
+	"fairway/registrator/liveness"
+	"fairway/registrator/service"
+)
+
+const (
+	// passInterval is the least time between two passes. The first event is acted upon at once;
+	// only what follows it closely is taken together.
+	passInterval = 20 * time.Millisecond
+
+	// shutdownGrace is how long a pass that is being made, or is due, may take when the program is
+	// asked to end, and how long leaving may take after that.
+	shutdownGrace = 3 * time.Second
+)
+
+// program is the parts of a running registrator.
+type program struct {
+	opt      Options
+	d        *daemon.Daemon
+	docker   *docker.Client
+	catalog  *catalog.Client
+	liveness *liveness.Client
+	wake     reconcile.Wake
+
+	dockerPart, eventsPart, consulPart, sessionPart, synced part
+}
+
+// run keeps the catalog equal to the containers until ctx ends. It returns an error only for what
+// trying again cannot mend; Docker and Consul being away is not of that kind.
+func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
+	p := &program{opt: opt, d: d, wake: reconcile.NewWake()}
+	p.dockerPart, p.eventsPart = newPart(d, "docker"), newPart(d, "docker-events")
+	p.consulPart, p.sessionPart = newPart(d, "consul"), newPart(d, "session")
+	p.synced = newPart(d, "first-sync")
+	var err error
+	if p.docker, err = docker.New(opt.Docker); err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	defer p.docker.Close()
+	client, err := consul.New(opt.Consul)
+	if err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	engine, err := p.identify(ctx)
+	if err != nil {
+		return nil // asked to end before Docker ever answered
+	}
+	options, err := locate(ctx, opt, engine)
+	if err != nil {
+		return err
+	}
+	d.Log.Info("node found", "node", options.Node.Name, "address", nodeAddress(options), "reason", options.AddressFrom)
+	p.catalog = catalog.New(client, catalogOptions(options, engine))
+	p.liveness = liveness.New(client, liveness.Options{
+		Node: options.Node.Name, TTL: opt.SessionTTL, ReapAfter: opt.ReapAfter,
+		Log: d.Log.Named("liveness"), Failed: p.sessionPart.Set,
+	})
+	if err := p.work(ctx, options); err != nil {
+		return err
+	}
+	return p.leave(ctx)
+}
+
+// identify asks Docker who it is until it answers; only the end of ctx is an error.
+func (p *program) identify(ctx context.Context) (docker.Node, error) {
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = 100*time.Millisecond, 5*time.Second
+	for {
+		node, err := p.docker.Node(ctx)
+		if err == nil || ctx.Err() != nil {
+			return node, err
+		}
+		p.dockerPart.Set(err)
+		timer := time.NewTimer(retry.NextBackOff())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return node, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+func catalogOptions(options service.Options, engine docker.Node) catalog.Options {
+	return catalog.Options{
+		Node: options.Node,
+		Meta: map[string]string{
+			"fairway-version":    version,
+			"fairway-docker-id":  engine.ID,
+			"fairway-swarm-node": engine.SwarmNode,
+		},
+		LiveKey: liveness.Key(options.Node.Name),
+	}
+}
+
+func nodeAddress(options service.Options) string {
+	if options.Node.IPv4.IsValid() {
+		return options.Node.IPv4.String()
+	}
+	return options.Node.IPv6.String()
+}
+
+// work runs the loop and all that wakes it until ctx ends. The first three end with ctx and never
+// before; the loop ends last, so that what woke it is still written.
+func (p *program) work(ctx context.Context, options service.Options) error {
+	group, ctx := errgroup.WithContext(ctx)
+	first := make(chan struct{}) // closed after the first completed pass: the node is in the catalog
+	group.Go(func() error {
+		p.docker.Watch(ctx, docker.WatchOptions{
+			Connected: func() { p.eventsPart.Set(nil) },
+			Failed:    func(err error, _ time.Duration) { p.eventsPart.Set(err) },
+		}, p.wake.Now)
+		return nil
+	})
+	group.Go(func() error {
+		failed := func(err error, retryIn time.Duration) {
+			p.d.Log.Debug("watch of our node failed", "err", err, "retry_in", retryIn)
+			p.wake.Now() // the pass finds out, and tells
+		}
+		return ended(ctx, p.catalog.Watch(ctx, failed, p.wake.Now))
+	})
+	group.Go(func() error {
+		select {
+		case <-first:
+			return ended(ctx, p.liveness.Run(ctx))
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	group.Go(func() error { return p.loop(ctx, p.newSyncer(options), first) })
+	return group.Wait()
+}
+
+// ended is what a part's return means: nothing when it was asked to end.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (p *program) newSyncer(options service.Options) *syncer {
+	again := time.AfterFunc(time.Hour, p.wake.Now)
+	again.Stop()
+	return &syncer{
+		options: options, docker: p.docker, catalog: p.catalog, again: again,
+		report:     newReport(p.d.Log, p.d.Metrics),
+		dockerPart: p.dockerPart, consulPart: p.consulPart, synced: p.synced,
+	}
+}
+
+// loop makes passes until ctx ends, and a last one for a wake that came too late. A node name
+// that is somebody else's at the start ends the program; once it was ours, only the passes fail.
+func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) error {
+	defer s.again.Stop()
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	started := false
+	onePass := func(ctx context.Context) error {
+		ctx, cancel := outlive(ctx, shutdownGrace)
+		defer cancel()
+		err := s.pass(ctx)
+		switch {
+		case err == nil && !started:
+			started = true
+			close(first)
+		case !started && catalog.IsAgent(err):
+			refuse(err)
+		}
+		return err
+	}
+	err := reconcile.Loop(ctx, p.wake, reconcile.Options{
+		Interval: passInterval, Resync: p.opt.Resync,
+		RetryMin: 100 * time.Millisecond, RetryMax: 15 * time.Second,
+		Failed: func(err error, retryIn time.Duration) {
+			p.d.Log.Debug("pass failed", "err", err, "retry_in", retryIn)
+		},
+	}, onePass)
+	if cause := context.Cause(ctx); catalog.IsAgent(cause) {
+		return cause
+	}
+	select {
+	case <-p.wake:
+		if started {
+			if err := onePass(ctx); err != nil {
+				p.d.Log.Warn("last pass failed", "err", err)
+			}
+		}
+	default:
+	}
+	return err
+}
+
+// outlive returns a context that ends a grace time after its parent, so that what has been begun
+// when the program is asked to end can be finished.
+func outlive(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
+// leave does what --on-exit says.
+func (p *program) leave(ctx context.Context) error {
+	if !p.opt.Deregister {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	if err := p.liveness.Leave(ctx); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	if err := p.catalog.Leave(ctx); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	p.d.Log.Info("deregistered all services of this node")
+	return nil
+}
+
+// once makes one pass, or prints what it would change.
+func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) error {
+	engine, err := docker.New(opt.Docker)
+	if err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	defer engine.Close()
+	client, err := consul.New(opt.Consul)
+	if err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	node, err := engine.Node(ctx)
+	if err != nil {
+		return err
+	}
+	options, err := locate(ctx, opt, node)
+	if err != nil {
+		return err
+	}
+	listing, err := engine.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	plan := service.Desired(listing.Containers, options)
+	rows := catalog.New(client, catalogOptions(options, node))
+	observed, err := rows.Observed(ctx)
+	if err != nil {
+		return err
+	}
+	changes := service.Diff(observed.Rows, plan)
+	if opt.DryRun {
+		return printChanges(out, options.Node.Name, observed, changes, plan)
+	}
+	started := time.Now()
+	result, err := rows.Apply(ctx, observed, changes)
+	if err != nil {
+		return err
+	}
+	newReport(d.Log, d.Metrics).done(pass{started, options.Node.Name, listing, plan, observed, changes, result})
+	if n := len(result.Refused); n > 0 {
+		return fmt.Errorf("consul refuses %d rows, the first is %s: %w", n, result.Refused[0].ID, result.Refused[0].Err)
+	}
+	return nil
+}

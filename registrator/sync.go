@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"fairway/registrator/catalog"
+	"fairway/registrator/docker"
+	"fairway/registrator/service"
+)
+
+// containers is what runs on this node.
+type containers interface {
+	Containers(ctx context.Context) (docker.Listing, error)
+}
+
+// rows is this node's part of the catalog.
+type rows interface {
+	Observed(ctx context.Context) (catalog.Observed, error)
+	Apply(ctx context.Context, o catalog.Observed, changes service.Changes) (catalog.Result, error)
+}
+
+// syncer makes the catalog equal to the containers, one pass at a time. It is the program; all
+// else wakes it, watches it or tells about it.
+type syncer struct {
+	options service.Options
+	docker  containers
+	catalog rows
+	report  *report
+
+	dockerPart, consulPart, synced part
+
+	again *time.Timer // asks for a pass later
+}
+
+// pass is one look at both worlds and the writing of their difference. A failed read writes
+// nothing: it is never an empty world.
+func (s *syncer) pass(ctx context.Context) error {
+	started := time.Now()
+	listing, err := s.docker.Containers(ctx)
+	if s.dockerPart.Set(err); err != nil {
+		return s.report.failed(err)
+	}
+	plan := service.Desired(listing.Containers, s.options)
+	observed, err := s.catalog.Observed(ctx)
+	if s.consulPart.Set(err); err != nil {
+		return s.report.failed(err)
+	}
+	changes := service.Diff(observed.Rows, plan)
+	result, err := s.catalog.Apply(ctx, observed, changes)
+	if s.consulPart.Set(err); err != nil {
+		return s.report.failed(err)
+	}
+	s.synced.Set(nil)
+	s.report.done(pass{started, s.options.Node.Name, listing, plan, observed, changes, result})
+	s.lookAgain(listing.Again, result.Again)
+	return nil
+}
+
+// lookAgain asks for a pass after the shortest of some delays; zero is none.
+func (s *syncer) lookAgain(delays ...time.Duration) {
+	var least time.Duration
+	for _, d := range delays {
+		if d > 0 && (least == 0 || d < least) {
+			least = d
+		}
+	}
+	if least == 0 {
+		s.again.Stop()
+		return
+	}
+	s.again.Reset(least)
+}
