@@ -80,8 +80,8 @@ func (b *builder) name(c *Container, s *slot, several bool, report func(label, r
 		name, why = "container-"+shortID(c.ID), "the container's id, for want of a better name"
 	}
 	if !inDNS(name) && why != "the Swarm service" { // Swarm's own "stack_service" is nobody's slip
-		report(cmp.Or(given.label, "image "+c.Image),
-			fmt.Sprintf("Consul's DNS cannot find a service called %q; letters, digits and hyphens can be found", name))
+		report(cmp.Or(given.label, b.opt.Prefix+"NAME"),
+			fmt.Sprintf("Consul's DNS cannot find a service called %q, which is %s; letters, digits and hyphens can be found", name, why))
 	}
 	if several && given.scope.generic() {
 		name += "-" + strconv.Itoa(int(s.port.Number))

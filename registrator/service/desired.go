@@ -2,7 +2,6 @@ package service
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -68,16 +67,6 @@ func (b *builder) find(ref string) *Container {
 	return nil
 }
 
-// slot is one port of a container on its way to its registrations.
-type slot struct {
-	port     Port
-	settings map[string]setting // what holds for this port
-	spots    []spot
-	waiting  bool
-	routing  []routingKey
-	decision *Decision
-}
-
 func (b *builder) container(c *Container) {
 	report := func(label, reason string) {
 		b.plan.Problems = append(b.plan.Problems, Problem{Container: c.Name, Label: label, Reason: reason})
@@ -93,12 +82,18 @@ func (b *builder) container(c *Container) {
 		b.rest(c, life.kept(at.why))
 		return
 	}
+	metadata := readMetadata(c, b.opt.Prefix, report)
 	if at.reach == nowhere {
 		b.decide(c, "").refuse("%s", at.why)
+		routes.unreachable(nil, at.why, report)
 		return
 	}
-	slots := b.slots(c, at, routes, readMetadata(c, b.opt.Prefix, report), report)
+	all := b.slots(c, at, routes, metadata, report)
+	slots := slices.DeleteFunc(slices.Clone(all), func(s *slot) bool { return s.refused != "" })
 	routes.assign(slots, report)
+	if !slices.ContainsFunc(slots, func(s *slot) bool { return s.port.Protocol == "tcp" }) {
+		routes.unreachable(all, "", report)
+	}
 	for _, s := range slots {
 		b.claim(c, s, slots, life, report)
 	}
@@ -123,126 +118,6 @@ func (b *builder) decide(c *Container, port string) *Decision {
 	d := &Decision{Container: c.Name, ID: c.ID, Port: port}
 	b.decisions = append(b.decisions, d)
 	return d
-}
-
-// slots are the ports of a container that are registered: not ignored, named if they must be,
-// and reachable. The others leave a decision that says why not.
-func (b *builder) slots(c *Container, at place, r routing, m metadata, report func(label, reason string)) []*slot {
-	ports := b.ports(c, at, r)
-	if len(ports) == 0 {
-		b.decide(c, "").refuse("it has no port; EXPOSE or publish one")
-	}
-	var slots []*slot
-	for _, p := range ports {
-		s := &slot{port: p, settings: m.forPort(p), decision: b.decide(c, fmt.Sprintf("%d/%s", p.Number, p.Protocol))}
-		if b.opt.MergeTags {
-			s.settings = mergeTags(s.settings, m.all(p, "tags"))
-		}
-		if why := b.refuse(s, at, report); why != "" {
-			s.decision.refuse("%s", why)
-			continue
-		}
-		slots = append(slots, s)
-	}
-	return slots
-}
-
-// ports are the container's ports in the order in which they claim IDs: by number, tcp first.
-func (b *builder) ports(c *Container, at place, r routing) []Port {
-	ports := slices.Clone(c.Ports)
-	if at.reach != byPublished {
-		ports = append(ports, r.declared()...)
-	}
-	rank := map[string]int{"tcp": 0, "udp": 1, "sctp": 2}
-	compare := func(x, y Port) int {
-		return cmp.Or(cmp.Compare(x.Number, y.Number), cmp.Compare(rank[x.Protocol], rank[y.Protocol]))
-	}
-	slices.SortStableFunc(ports, compare)
-	ports = slices.CompactFunc(ports, func(x, y Port) bool { return compare(x, y) == 0 })
-	return slices.DeleteFunc(ports, func(p Port) bool { return p.Number == 0 || !isProtocol(p.Protocol) })
-}
-
-// refuse says why a port is not registered; empty when it is, with its spots found.
-func (b *builder) refuse(s *slot, at place, report func(label, reason string)) string {
-	if ignore, ok := s.settings["ignore"]; ok {
-		switch on, known := parseBool(ignore.value); {
-		case !known:
-			report(ignore.label, fmt.Sprintf("%q is neither true nor false; taken as true", ignore.value))
-			return "ignored by " + ignore.source()
-		case on:
-			return "ignored by " + ignore.source()
-		}
-	}
-	if b.opt.Explicit && s.settings["name"].value == "" {
-		return "it has no " + b.opt.Prefix + "NAME, and only what has one is registered (--explicit)"
-	}
-	var why string
-	if s.spots, s.waiting, why = b.spots(s.port, at); s.waiting {
-		s.decision.note("waiting", "%s", why)
-		return ""
-	}
-	if len(s.spots) == 0 {
-		return why
-	}
-	s.fixAddress(report)
-	s.spots = slices.DeleteFunc(s.spots, func(sp spot) bool { return !sp.at().Addr().IsValid() })
-	if len(s.spots) == 0 {
-		return "no address of this node is known that its binding answers at; give one with -ip"
-	}
-	s.decision.note("address", "%s", b.explainAddress(s, at))
-	return ""
-}
-
-// fixAddress puts SERVICE_IP in the place of every address that was found.
-func (s *slot) fixAddress(report func(label, reason string)) {
-	ip, given := s.settings["ip"]
-	if !given || ip.value == "" {
-		return
-	}
-	addr, why := parseAddress(ip.value)
-	if why != "" {
-		report(ip.label, why)
-		return
-	}
-	for i := range s.spots {
-		s.spots[i].fixed = addr
-	}
-	s.spots = slices.CompactFunc(s.spots, func(x, y spot) bool { return x.at() == y.at() })
-}
-
-func (b *builder) explainAddress(s *slot, at place) string {
-	var list []string
-	for _, sp := range s.spots {
-		list = append(list, sp.at().String())
-	}
-	why := at.why
-	if at.reach == byPublished || at.reach == byNode {
-		switch {
-		case b.opt.IP.IsValid():
-			why += ", node address from -ip"
-		case b.opt.AddressFrom != "":
-			why += ", node address from " + b.opt.AddressFrom
-		}
-	}
-	if ip := s.settings["ip"]; s.spots[0].fixed.IsValid() && ip.value != "" {
-		why = ip.source()
-	}
-	return strings.Join(list, ", ") + ": " + why
-}
-
-// mergeTags replaces the tags of a port by those of all scopes together, the widest scope first.
-func mergeTags(settings map[string]setting, all []setting) map[string]setting {
-	if len(all) < 2 {
-		return settings
-	}
-	merged := all[len(all)-1]
-	var values []string
-	for _, s := range all {
-		values = append(values, s.value)
-	}
-	merged.value = strings.Join(values, ",")
-	settings["tags"] = merged
-	return settings
 }
 
 // finish sorts the plan.

@@ -62,6 +62,12 @@ type setting struct {
 	scope  scope
 }
 
+// with is the setting with another value.
+func (s setting) with(value string) setting {
+	s.value = value
+	return s
+}
+
 func (s setting) source() string { return fmt.Sprintf("%s (%s)", s.label, s.from) }
 
 // metadata is all that was written on one container, the weakest setting first.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -12,6 +13,7 @@ import (
 // end reaches it. Keys are checked by confgen, which knows them; here they are only carried, to
 // the port they are meant for. Environment variables do not route.
 type routing struct {
+	prefix  string
 	keys    []routingKey // sorted by key
 	network setting      // fairway.network
 	ports   []routePort  // fairway.port and fairway.<route>.port, longest route first
@@ -26,6 +28,7 @@ type routingKey struct {
 type routePort struct {
 	route string // "" for the keys of no named route
 	setting
+	target *slot // nil when no registered port is meant
 }
 
 // readRouting collects the labels under the prefix. Dots become hyphens, because Consul's meta
@@ -49,11 +52,13 @@ func readRouting(c *Container, prefix string, report func(label, reason string))
 	}
 	read(c.Labels, fromLabel)
 	read(c.Task.ServiceLabels, fromSwarmService)
-	var r routing
+	r := routing{prefix: prefix}
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		s := found[key]
 		route, isPort := strings.CutSuffix(key, "-port")
 		switch {
+		case key == "":
+			report(s.label, "names no key; write for example "+prefix+".host")
 		case prefix+"-"+key == Owner:
 			report(s.label, "this key is registrator's own")
 		case key == "network":
@@ -84,27 +89,93 @@ func (r routing) declared() []Port {
 	return ports
 }
 
-// assign gives each routing key to the ports it is meant for: that of its route's port label, else
-// that of the general one, else every TCP port, of which confgen then makes a problem if there are
-// several. What names a port that is not registered goes nowhere and is reported: to route to
-// another port than the one that was asked for would be a guess.
+// assign gives each routing key to the ports it is meant for, together with the number of the
+// port, by which confgen tells what of it is a route of that port and what is only a default:
+//
+//   - the keys of a route with a port label of its own: to that port;
+//   - all others: to the port that the general label names, and to the ports of such routes, whose
+//     defaults they are; without a general label to every TCP port, of which confgen makes a
+//     problem if there are several.
+//
+// Keys for a port that is not registered are carried to every port together with its number, so
+// that the front end's status page shows the slip too. A port's name means nothing there: where
+// it is unknown nothing is carried, because to route to another port would be a guess.
 func (r routing) assign(slots []*slot, report func(label, reason string)) {
-	targets := make(map[string]*slot, len(r.ports))
-	for _, rp := range r.ports {
+	for i, rp := range r.ports {
 		target, why := findPort(slots, rp.value)
 		if why != "" {
 			report(rp.label, why)
-		}
-		targets[rp.route] = target
-	}
-	for _, k := range r.keys {
-		rp, named := r.portOf(k.key)
-		for _, s := range slots {
-			if s.port.Protocol == "tcp" && (!named || targets[rp.route] == s) {
-				s.routing = append(s.routing, k)
+			if _, err := parsePort(rp.value); err != nil && rp.route == "" {
+				return
 			}
 		}
+		r.ports[i].target = target
 	}
+	for _, s := range slots {
+		if s.port.Protocol == "tcp" {
+			s.routing = r.at(s)
+		}
+	}
+}
+
+// at are the keys that one port carries.
+func (r routing) at(s *slot) []routingKey {
+	var keys []routingKey
+	ruled := make(map[string]bool)
+	for _, k := range r.keys {
+		rp, named := r.portOf(k.key)
+		if !named || rp.leadsTo(s) || rp.route == "" && r.isTarget(s) {
+			keys = append(keys, k)
+			ruled[rp.key] = true
+		}
+	}
+	for _, rp := range r.ports {
+		if ruled[rp.key] {
+			keys = append(keys, routingKey{key: rp.key, setting: rp.setting.with(rp.number())})
+		}
+	}
+	return keys
+}
+
+// leadsTo reports whether the keys of a route go to a port. A number that no port has goes to all.
+func (rp routePort) leadsTo(s *slot) bool {
+	if rp.target == nil {
+		_, err := parsePort(rp.value)
+		return err == nil
+	}
+	return rp.target == s
+}
+
+func (rp routePort) number() string {
+	if rp.target == nil {
+		return rp.value
+	}
+	return strconv.Itoa(int(rp.target.port.Number))
+}
+
+// isTarget reports whether a port is that of a route with a label of its own.
+func (r routing) isTarget(s *slot) bool {
+	return slices.ContainsFunc(r.ports, func(rp routePort) bool { return rp.route != "" && rp.target == s })
+}
+
+// unreachable reports a container that asks to be routed and has no registered TCP port: most
+// often a forgotten -P. Nobody is told of what he asked to be ignored.
+func (r routing) unreachable(slots []*slot, why string, report func(label, reason string)) {
+	ignored := slices.ContainsFunc(slots, func(s *slot) bool { return s.ignored })
+	if len(r.keys) == 0 || ignored {
+		return
+	}
+	var reasons []string
+	if why != "" {
+		reasons = append(reasons, why)
+	}
+	for _, s := range slots {
+		if s.refused != "" {
+			reasons = append(reasons, fmt.Sprintf("%d/%s is %s", s.port.Number, s.port.Protocol, s.refused))
+		}
+	}
+	reasons = append(reasons, "publish a TCP port (docker run -P), or name a network that the front end is on with "+r.prefix+".network")
+	report(r.keys[0].label, "there is no port to route to: "+strings.Join(reasons, "; "))
 }
 
 // portOf finds the port label that rules over a key: that of the longest route the key begins
