@@ -73,7 +73,7 @@ power_on() {
 # host-init), where the machine has no Docker yet.
 mount_points() {
 	local folders=(/etc/docker /var/lib/docker /opt/containerd)
-	note_absent "$state_root/.made" "${folders[@]}"
+	note_absent "${folders[@]}"
 	mkdir -p "${folders[@]}"
 }
 
