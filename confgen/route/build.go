@@ -16,6 +16,9 @@ func Build(s Snapshot, set Settings) Table {
 	b := &builder{set: set, parser: newParser(set), names: make(map[string]bool)}
 	services := b.read(s)
 	b.selectPorts(services)
+	for i := range services {
+		services[i].backend = b.unique(safeName(services[i].name))
+	}
 	var claims []Route
 	for i := range services {
 		claims = b.service(&services[i], claims)
@@ -54,6 +57,7 @@ type candidate struct {
 
 type service struct {
 	name       string
+	backend    string // the name of its first backend, and the beginning of all others'
 	candidates []candidate
 }
 
@@ -92,6 +96,7 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 	var variants []*parsed
 	said := make(map[Problem]int) // the same problem of many instances is said once
 	var list []candidate
+	var silent []*Instance
 	for _, in := range instances {
 		i := slices.IndexFunc(variants, func(v *parsed) bool { return b.parser.sameLabels(v.of, in) })
 		if i < 0 {
@@ -105,6 +110,9 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 			}
 		}
 		if len(labels.wishes) == 0 {
+			if labels.silent {
+				silent = append(silent, in)
+			}
 			continue
 		}
 		addr, fault := address(in)
@@ -114,6 +122,12 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 		c := candidate{in: in, addr: addr, labels: labels, port: in.Port}
 		c.container, c.port, c.udp = owner(in)
 		list = append(list, c)
+	}
+	if len(list) > 0 {
+		for _, in := range silent {
+			b.perInstance(said, name, in.ID, Problem{Key: b.parser.name + ".host",
+				Reason: "carries no routing label, but other instances of the service do; it gets no requests"})
+		}
 	}
 	return list
 }

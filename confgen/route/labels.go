@@ -25,6 +25,7 @@ type wish struct {
 type parsed struct {
 	of       *Instance
 	wishes   []*wish // sorted by name
+	silent   bool    // no routing label at all
 	problems []Problem
 }
 
@@ -66,6 +67,7 @@ func (p *parser) parse(in *Instance) *parsed {
 	out := &parsed{of: in}
 	raw := p.collect(in, out)
 	if len(raw) == 0 {
+		out.silent = true
 		return out
 	}
 	base := raw[""]

@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -166,14 +165,21 @@ func scale(list []Server) {
 // agree without remembering anything. Where two hashes meet, the later name takes the next.
 func numberServers(list []Server) {
 	for i := range list {
-		h := fnv.New32a()
-		h.Write([]byte(list[i].Name)) // never fails
-		id := int(h.Sum32()%maxServerID) + 1
+		id := int(hash(list[i].Name)%maxServerID) + 1
 		for taken(list[:i], id) {
 			id = id%maxServerID + 1
 		}
 		list[i].ID = id
 	}
+}
+
+// hash is FNV-1a.
+func hash(s string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return h
 }
 
 func taken(list []Server, id int) bool {

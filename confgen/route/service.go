@@ -3,7 +3,6 @@ package route
 import (
 	"cmp"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func (b *builder) service(s *service, claims []Route) []Route {
 			at := slices.IndexFunc(own, func(o Backend) bool { return slices.Equal(o.Servers, servers) })
 			if at < 0 {
 				at = len(own)
-				own = append(own, Backend{Name: b.backendName(s.name, name, i, lead.wish), Service: s.name, Servers: servers})
+				own = append(own, Backend{Name: b.backendName(s, len(own), i, lead.wish), Service: s.name, Servers: servers})
 			}
 			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish)
 		}
@@ -199,12 +198,16 @@ func andMore(instance string) string {
 	return instance + more
 }
 
-// backendName is the service's name as far as both proxies take it. Names that had to be
-// changed carry a hash of the original, so that no two services meet.
-func (b *builder) backendName(service, route string, group int, w *wish) string {
-	name := safeName(service)
-	if route != "" {
-		name += "." + safeName(route)
+// backendName names the n-th backend of a service: the first is called like the service, others
+// after the route that they serve, and after its first host and path where instances of one
+// service serve different ones.
+func (b *builder) backendName(s *service, n, group int, w *wish) string {
+	if n == 0 {
+		return s.backend
+	}
+	name := s.backend
+	if w.name != "" {
+		name += "." + safeName(w.name)
 	}
 	if group > 0 {
 		for h, p := range w.claims {
@@ -212,13 +215,16 @@ func (b *builder) backendName(service, route string, group int, w *wish) string 
 			break
 		}
 	}
-	for unique, n := name, 2; ; n++ {
-		if !b.names[unique] {
-			b.names[unique] = true
-			return unique
-		}
+	return b.unique(name)
+}
+
+func (b *builder) unique(name string) string {
+	unique := name
+	for n := 2; b.names[unique]; n++ {
 		unique = fmt.Sprintf("%s-%d", name, n)
 	}
+	b.names[unique] = true
+	return unique
 }
 
 // safeName keeps names of [a-z0-9._-] that start with a letter or digit: nginx compares names
@@ -241,7 +247,5 @@ func safeName(s string) string {
 	if string(safe) == s && s != "" {
 		return s
 	}
-	h := fnv.New32a()
-	h.Write([]byte(s)) // never fails
-	return fmt.Sprintf("%s-%08x", safe, h.Sum32())
+	return fmt.Sprintf("%s-%08x", safe, hash(s))
 }

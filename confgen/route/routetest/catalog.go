@@ -1,0 +1,161 @@
+// Package routetest reads catalogs written as text, one instance a line, for tests of everything
+// that works on a snapshot:
+//
+//	web n1 10.0.0.1:8080 passing 7 fairway-host=cluster.test
+//	db  n2 [fd00::2]:80  critical 9 id=n2:db:80 weight=3 tag=fairway.host=db.test
+//
+// The columns are service, node, address and port, status and create index. What follows is
+// meta, except id=, weight= and tag=. A word may be quoted like a Go string, as in
+// "fairway-host=a b". Lines that start with # are comments.
+package routetest
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"fairway/confgen/route"
+)
+
+// Snapshot reads a catalog, or fails the test naming the line.
+func Snapshot(t testing.TB, text string) route.Snapshot {
+	t.Helper()
+	services := make(map[string][]route.Instance)
+	for n, line := range strings.Split(text, "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		name, in, err := instance(line)
+		if err != nil {
+			t.Fatalf("catalog line %d: %v: %s", n+1, err, line)
+		}
+		services[name] = append(services[name], in)
+	}
+	var s route.Snapshot
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		s.Services = append(s.Services, route.Service{Name: name, Instances: services[name]})
+	}
+	return s
+}
+
+func instance(line string) (string, route.Instance, error) {
+	words, err := split(line)
+	if err != nil {
+		return "", route.Instance{}, err
+	}
+	if len(words) < 5 {
+		return "", route.Instance{}, fmt.Errorf("%d columns, want at least 5", len(words))
+	}
+	host, port, err := net.SplitHostPort(words[2])
+	if err != nil {
+		return "", route.Instance{}, err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return "", route.Instance{}, err
+	}
+	created, err := strconv.ParseUint(words[4], 10, 64)
+	if err != nil {
+		return "", route.Instance{}, err
+	}
+	in := route.Instance{
+		Node: words[1], ID: words[1] + ":" + words[0] + ":" + port, Address: host, Port: number,
+		Status: route.Status(words[3]), Created: created, Meta: map[string]string{},
+	}
+	for _, word := range words[5:] {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "id":
+			in.ID = value
+		case "tag":
+			in.Tags = append(in.Tags, value)
+		case "weight":
+			if in.Weight, err = strconv.Atoi(value); err != nil {
+				return "", route.Instance{}, err
+			}
+		default:
+			in.Meta[key] = value
+		}
+	}
+	return words[0], in, nil
+}
+
+func split(line string) ([]string, error) {
+	var words []string
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
+		if line[0] != '"' {
+			word, rest, _ := strings.Cut(line, " ")
+			words, line = append(words, word), rest
+			continue
+		}
+		quoted, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return nil, err
+		}
+		word, err := strconv.Unquote(quoted)
+		if err != nil {
+			return nil, err
+		}
+		words, line = append(words, word), line[len(quoted):]
+	}
+	return words, nil
+}
+
+// Settings reads settings, one a line: "prefix edge", "entrypoint web 80", "entrypoint
+// websecure 443 tls", "no-last-resort".
+func Settings(t testing.TB, text string) route.Settings {
+	t.Helper()
+	var s route.Settings
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0:
+		case words[0] == "prefix" && len(words) == 2:
+			s.Prefix = words[1]
+		case words[0] == "no-last-resort":
+			s.NoLastResort = true
+		case words[0] == "entrypoint" && len(words) >= 3:
+			port, err := strconv.Atoi(words[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Entrypoints = append(s.Entrypoints, route.Entrypoint{Name: words[1], Port: port, TLS: slices.Contains(words, "tls")})
+		default:
+			t.Fatalf("settings: what is %q?", line)
+		}
+	}
+	return s
+}
+
+// Print writes a table so that a person can compare it.
+func Print(t route.Table) string {
+	var out strings.Builder
+	for _, r := range t.Routes {
+		fmt.Fprintf(&out, "%s  %s -> %s", strings.Join(r.Entrypoints, ","), r.Pattern(), r.Backend)
+		if r.Priority != 0 {
+			fmt.Fprintf(&out, " priority %d", r.Priority)
+		}
+		fmt.Fprintln(&out)
+	}
+	for _, b := range t.Backends {
+		fmt.Fprintf(&out, "%s (%s)\n", b.Name, b.Service)
+		for _, s := range b.Servers {
+			fmt.Fprintf(&out, "  %s id %d %s weight %d %s\n", s.Name, s.ID, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, s.State)
+		}
+	}
+	return out.String()
+}
+
+// PrintProblems writes the problems of a table, one a line.
+func PrintProblems(t route.Table) string {
+	var out strings.Builder
+	for _, p := range t.Problems {
+		fmt.Fprintf(&out, "%s %s: %s: %s\n", p.Service, cmp.Or(p.Instance, "(all)"), p.Key, p.Reason)
+	}
+	return out.String()
+}
