@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"fairway/confgen/render"
+)
+
+// pass is one Apply: what is wanted, what is on disk, and what the proxy says of itself.
+type pass struct {
+	*Target
+	want   tree
+	disk   tree
+	status status
+	res    *Result
+}
+
+func (t *Target) apply(ctx context.Context, files []render.File, res *Result) error {
+	if err := t.claim(); err != nil {
+		return err
+	}
+	want, err := t.prepare(files)
+	if err != nil {
+		return err
+	}
+	res.Generation = want.generation
+	p := &pass{Target: t, want: want, res: res}
+	if p.disk, err = t.readDisk(want); err != nil {
+		return err
+	}
+	p.status, err = t.driver.status(ctx)
+	if errors.Is(err, ErrNotRunning) {
+		return p.offline(ctx, err)
+	}
+	if err != nil {
+		return fmt.Errorf("look at the proxy: %w", err)
+	}
+	j, err := t.readJournal()
+	if err != nil {
+		return err
+	}
+	if p.current(j) {
+		return p.confirmed(ctx, j != nil)
+	}
+	return p.replace(ctx, j)
+}
+
+// current reports whether the proxy already runs the structure that is wanted.
+func (p *pass) current(j *journal) bool {
+	if j != nil && p.status.instance == j.Instance {
+		return false // A crash came between commit and reload.
+	}
+	if p.want.marked {
+		return p.want.runs(p.status.generation)
+	}
+	if p.sameInstance() {
+		return p.loaded.generation == p.want.generation
+	}
+	// Without a mark the proxy cannot tell. What was on disk when it loaded last is what it runs.
+	return p.driver.structure(p.disk) == p.want.generation
+}
+
+// confirmed handles the cheap case: the structure runs, and only servers and maps may differ.
+func (p *pass) confirmed(ctx context.Context, interrupted bool) error {
+	if interrupted {
+		if err := p.end(true); err != nil {
+			return err
+		}
+	}
+	p.rejected = nil
+	if !p.driver.adjustable(p.disk, p.want) || p.edited() && !p.sameInstance() {
+		return p.replace(ctx, nil)
+	}
+	err := p.adjust(ctx, p.want)
+	if errors.Is(err, errNeedsReload) {
+		p.note("change needs a reload", err.Error())
+		return p.replace(ctx, nil)
+	}
+	return err
+}
+
+// edited reports whether somebody changed the structure of the files by hand. They may have been
+// loaded since, unless the proxy is the one that was verified.
+func (p *pass) edited() bool {
+	return p.disk.has(p.disk.main) && p.driver.structure(p.disk) != p.driver.structure(p.want)
+}
+
+func (p *pass) sameInstance() bool {
+	return p.loaded != nil && p.instance == p.status.instance
+}
+
+// adjust makes disk and proxy equal to t, whose structure runs: files first, so that a restart
+// at any moment finds the same state.
+func (p *pass) adjust(ctx context.Context, t tree) error {
+	if rejected, good := p.late.verdict(t); rejected != nil {
+		written, err := p.commit(p.disk, good)
+		p.res.Written = append(p.res.Written, written...)
+		return errors.Join(rejected, err)
+	}
+	if p.opt.Wake == nil && !p.disk.equal(&t) {
+		if err := p.check(ctx, t, "stage"); err != nil {
+			return err
+		}
+	}
+	if err := p.write(t); err != nil {
+		return err
+	}
+	full := !p.sameInstance() || time.Since(p.verified) > fullEvery
+	done, err := p.driver.sync(ctx, t, p.loaded, full)
+	p.res.Commands += done.commands
+	p.res.Retired = done.retired
+	if done.commands > 0 && p.res.Action == None {
+		p.res.Action = Runtime
+	}
+	if err != nil {
+		p.loaded = nil // Part of it may have been done: compare everything next time.
+		return err
+	}
+	p.remember(t, full)
+	if done.retired > 0 {
+		p.wakeIn(time.Second)
+	}
+	return nil
+}
+
+// write commits t, announces its files as ours and removes those that are stale.
+func (p *pass) write(t tree) error {
+	if err := p.announce(t); err != nil {
+		return err
+	}
+	written, err := p.commit(p.disk, t)
+	p.res.Written = append(p.res.Written, written...)
+	if err != nil {
+		return err
+	}
+	if len(written) > 0 {
+		p.late.schedule(t)
+	}
+	if err := p.own(t); err != nil {
+		return err
+	}
+	p.disk = t
+	return nil
+}
+
+func (p *pass) remember(t tree, full bool) {
+	p.loaded, p.instance = &t, p.status.instance
+	if full {
+		p.verified = time.Now()
+	}
+}
+
+// base is the last tree that is known to run: what to go back to, and what to go on with while a
+// new structure has to wait. It may be unknown, when the proxy runs something of somebody else.
+func (p *pass) base() (tree, bool) {
+	if p.sameInstance() {
+		return *p.loaded, true
+	}
+	disk := p.claimed(p.disk)
+	return disk, disk.marked
+}
+
+// claimed marks a tree as what the proxy runs if it carries what the proxy reports.
+func (p *pass) claimed(t tree) tree {
+	for _, f := range t.files {
+		if p.status.generation != "" && bytes.Contains(f.Data, []byte(p.status.generation)) {
+			t.marked, t.generation = true, p.status.generation
+		}
+	}
+	return t
+}
+
+// meanwhile keeps servers and maps up to date in the structure that runs.
+func (p *pass) meanwhile(ctx context.Context) error {
+	base, known := p.base()
+	if !known {
+		return nil
+	}
+	mixed := p.driver.merge(base, p.want)
+	if !p.driver.adjustable(base, mixed) {
+		return nil
+	}
+	err := p.adjust(ctx, mixed)
+	if errors.Is(err, errNeedsReload) {
+		return nil // It will come with the reload that is due anyway.
+	}
+	return err
+}
+
+// offline commits files for a proxy that does not run, so that it starts with them.
+func (p *pass) offline(ctx context.Context, cause error) error {
+	p.loaded = nil
+	if p.disk.equal(&p.want) {
+		return cause
+	}
+	if p.rejected != nil && p.rejected.Generation == p.want.generation {
+		return errors.Join(p.rejected, cause)
+	}
+	if err := p.check(ctx, p.want, "stage"); err != nil {
+		p.reject(err)
+		return errors.Join(err, cause)
+	}
+	if err := p.write(p.want); err != nil {
+		return err
+	}
+	return errors.Join(p.end(true), cause)
+}
+
+func (p *pass) reject(err error) {
+	var rejected *RejectedError
+	if errors.As(err, &rejected) {
+		p.rejected = rejected
+	}
+}

@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Check is the proxy's own checker, run before files are committed.
+type Check struct {
+	// Command and its arguments; {{file}} stands for the main file and {{dir}} for the folder,
+	// both as they will stand: haproxy -c -f {{file}}, nginx -t -c {{file}}.
+	Command []string
+	Timeout time.Duration // then its whole process group is killed; 0 for 20 s
+}
+
+func (c Check) present() bool { return len(c.Command) > 0 }
+
+// check stages want in its own copy of the folder and runs the checker on it. A refusal is a
+// *RejectedError; any other error means that nothing was found out.
+func (t *Target) check(ctx context.Context, want tree, stage string) error {
+	if !t.opt.Check.present() {
+		return nil
+	}
+	dir := t.state(stage)
+	if err := t.stage(dir, want); err != nil {
+		return fmt.Errorf("stage configuration: %w", err)
+	}
+	output, err := runCheck(ctx, t.opt.Check, dir, filepath.Join(dir, filepath.FromSlash(want.main)))
+	if removeErr := os.RemoveAll(dir); removeErr != nil {
+		return fmt.Errorf("remove stage: %w", removeErr)
+	}
+	output = strings.TrimSpace(strings.ReplaceAll(output, dir, t.opt.Dir))
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, errCheckTimeout):
+		return &RejectedError{By: "check", Generation: want.generation, Output: err.Error() + ": " + output}
+	case errors.As(err, &exit):
+		return &RejectedError{By: "check", Generation: want.generation, Output: output}
+	}
+	return fmt.Errorf("run checker: %w", err)
+}
+
+var errCheckTimeout = errors.New("no verdict in time")
+
+// runCheck runs the checker in a process group of its own, so that all it started ends with it.
+func runCheck(ctx context.Context, c Check, dir, file string) (string, error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = 20 * time.Second
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errCheckTimeout)
+	defer cancel()
+	args := make([]string, len(c.Command))
+	for i, arg := range c.Command {
+		args[i] = strings.NewReplacer("{{file}}", file, "{{dir}}", dir).Replace(arg)
+	}
+	var output limited
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = &output, &output
+	err := runGroup(cmd)
+	if errors.Is(context.Cause(ctx), errCheckTimeout) {
+		err = fmt.Errorf("%w (%s)", errCheckTimeout, timeout)
+	}
+	return output.String(), err
+}
+
+// runGroup runs a command whose whole process group is killed when its context ends.
+func runGroup(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	release, err := start(cmd)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return cmd.Wait()
+}
+
+// limited keeps the beginning of what a program prints.
+type limited struct{ bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := 64<<10 - l.Len(); room > 0 {
+		l.Buffer.Write(p[:min(len(p), room)])
+	}
+	return len(p), nil
+}
+
+// stage builds the folder as it will stand: want's files for real, everything else as symbolic
+// links, so that includes and certificates are found. Absolute references to staged files, and
+// to the folders that they lie in, are turned to the stage.
+func (t *Target) stage(dir string, want tree) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	owned, err := t.owned()
+	if err != nil {
+		return err
+	}
+	turn := t.references(dir, want)
+	for _, f := range want.files {
+		dest := filepath.Join(dir, filepath.FromSlash(f.Path))
+		if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(dest, []byte(turn.Replace(string(f.Data))), 0o600); err != nil {
+			return err
+		}
+	}
+	return linkRest(t.opt.Dir, dir, "", func(rel string) bool {
+		return rel == stateDir || slices.Contains(owned, rel) && !want.has(rel)
+	})
+}
+
+// references returns the replacer of absolute paths, longest first.
+func (t *Target) references(dir string, want tree) *strings.Replacer {
+	var paths []string
+	for _, f := range want.files {
+		paths = append(paths, f.Path)
+		if folder := filepath.ToSlash(filepath.Dir(f.Path)); folder != "." {
+			paths = append(paths, folder+"/")
+		}
+	}
+	slices.SortFunc(paths, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, path := range paths {
+		pairs = append(pairs, filepath.ToSlash(t.opt.Dir)+"/"+path, filepath.ToSlash(dir)+"/"+path)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// linkRest links everything of from/rel into to/rel that is not there and not skipped.
+func linkRest(from, to, rel string, skip func(rel string) bool) error {
+	entries, err := os.ReadDir(filepath.Join(from, rel))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(rel, e.Name())
+		if skip(filepath.ToSlash(path)) || temporary.MatchString(e.Name()) {
+			continue
+		}
+		there, err := os.Lstat(filepath.Join(to, path))
+		switch {
+		case err == nil && there.IsDir():
+			err = linkRest(from, to, path, skip)
+		case errors.Is(err, fs.ErrNotExist):
+			err = os.Symlink(filepath.Join(from, path), filepath.Join(to, path))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

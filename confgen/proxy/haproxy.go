@@ -1,0 +1,256 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"fairway/confgen/proxy/haproxy"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// HAProxy says how to reach a HAProxy (2.6 or newer) in master-worker mode.
+type HAProxy struct {
+	// StatsSocket, at level admin, carries server and map changes and tells what runs. Without
+	// it every change is a reload.
+	StatsSocket string
+	// MasterSocket (haproxy -S) carries reloads and tells how they went. On a shared volume it
+	// also works from another container.
+	MasterSocket string
+	// Signal carries reloads (SIGUSR2) where there is no master socket.
+	Signal Signaler
+
+	// OldWorkers is how many old workers may still end their connections when the next reload
+	// is made; 0 for 5.
+	OldWorkers int
+	// TestBind tries new bind addresses before a reload, since HAProxy's checker does not and a
+	// failed reload pauses all listeners for seconds. Only for a HAProxy in the same network
+	// namespace, and only for addresses that this process may bind.
+	TestBind bool
+	// Timeout is how long one answer on a socket may take; 0 for 3 s.
+	Timeout time.Duration
+}
+
+// NewHAProxy returns a target that keeps a HAProxy current. It touches nothing yet.
+func NewHAProxy(opt Options, h HAProxy) (*Target, error) {
+	if h.MasterSocket == "" && h.StatsSocket == "" {
+		return nil, errors.New("haproxy target: a master socket or a stats socket is needed, else a reload cannot be confirmed")
+	}
+	if h.MasterSocket == "" && h.Signal == nil {
+		return nil, errors.New("haproxy target: a master socket or a way to signal is needed to reload")
+	}
+	if h.OldWorkers == 0 {
+		h.OldWorkers = 5
+	}
+	if opt.ReloadTimeout == 0 {
+		opt.ReloadTimeout = 30 * time.Second
+	}
+	if opt.Log == nil {
+		opt.Log = hclog.NewNullLogger()
+	}
+	return newTarget(opt, &haproxyDriver{
+		HAProxy: h,
+		stats:   haproxy.Socket{Path: h.StatsSocket, Timeout: h.Timeout},
+		master:  haproxy.Socket{Path: h.MasterSocket, Timeout: h.Timeout},
+		timeout: opt.ReloadTimeout,
+		log:     opt.Log,
+	})
+}
+
+type haproxyDriver struct {
+	HAProxy
+	stats   haproxy.Socket
+	master  haproxy.Socket
+	timeout time.Duration
+	log     hclog.Logger
+
+	mute error // why the stats socket was of no use when it was last asked
+}
+
+// structure hashes the configuration without servers, the names of maps, and all other files.
+func (d *haproxyDriver) structure(t tree) string {
+	parts := [][]byte{[]byte(haproxy.Parse(t.data(t.main)).Structure)}
+	for _, f := range t.files {
+		switch {
+		case f.Path == t.main:
+		case isMap(f.Path):
+			parts = append(parts, []byte(f.Path), nil)
+		default:
+			parts = append(parts, []byte(f.Path), f.Data)
+		}
+	}
+	return digest(parts...)
+}
+
+func isMap(path string) bool { return strings.HasSuffix(path, ".map") }
+
+// status asks the worker, by the stats socket or else through the master.
+func (d *haproxyDriver) status(ctx context.Context) (status, error) {
+	for deadline := time.Now().Add(time.Second); ; {
+		s, err := d.look(ctx)
+		// A master that executes itself is absent for a moment, its worker never is. With no
+		// stats socket to ask the worker, only time tells.
+		if !errors.Is(err, ErrNotRunning) || d.StatsSocket != "" || time.Now().After(deadline) {
+			return s, err
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return status{}, err
+		}
+	}
+}
+
+func (d *haproxyDriver) look(ctx context.Context) (status, error) {
+	processes, masterErr := d.processes(ctx)
+	info, err := d.workerInfo(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return status{}, ctx.Err()
+	case err != nil && (d.StatsSocket == "" || haproxy.Absent(d.mute)) && (d.MasterSocket == "" || haproxy.Absent(masterErr)):
+		return status{}, fmt.Errorf("%w: %w", ErrNotRunning, err)
+	case err != nil:
+		return status{}, err
+	}
+	s := status{generation: info.Description, instance: instance(info)}
+	if len(processes.Old) >= d.OldWorkers {
+		s.patience = fmt.Sprintf("%d old workers still end their connections (hard-stop-after bounds them)", len(processes.Old))
+	}
+	return s, nil
+}
+
+func instance(info haproxy.Info) string {
+	return fmt.Sprintf("%d@%s", info.PID, info.Started)
+}
+
+// processes asks the master; without a master socket it knows of none.
+func (d *haproxyDriver) processes(ctx context.Context) (haproxy.Processes, error) {
+	if d.MasterSocket == "" {
+		return haproxy.Processes{}, nil
+	}
+	conn, err := d.master.Master(ctx)
+	if err != nil {
+		return haproxy.Processes{}, err
+	}
+	defer conn.Close() //nolint:errcheck // Nothing is lost with it.
+	return conn.Processes(ctx)
+}
+
+// workerInfo asks a worker that is not stopping who it is. It notes whether the stats socket,
+// and with it changes at run time, can be used.
+func (d *haproxyDriver) workerInfo(ctx context.Context) (haproxy.Info, error) {
+	d.mute = errors.New("no stats socket is configured")
+	if d.StatsSocket != "" {
+		info, err := d.statsInfo(ctx)
+		if d.mute = err; err == nil {
+			return info, nil
+		}
+	}
+	if d.MasterSocket == "" {
+		return haproxy.Info{}, d.mute
+	}
+	conn, err := d.master.Master(ctx)
+	if err != nil {
+		return haproxy.Info{}, errors.Join(d.mute, err)
+	}
+	defer conn.Close() //nolint:errcheck // Nothing is lost with it.
+	info, err := conn.WorkerInfo(ctx)
+	if err != nil {
+		return haproxy.Info{}, errors.Join(d.mute, err)
+	}
+	return info, nil
+}
+
+func (d *haproxyDriver) statsInfo(ctx context.Context) (haproxy.Info, error) {
+	for {
+		conn, err := d.stats.Worker(ctx)
+		if err != nil {
+			return haproxy.Info{}, err
+		}
+		info, err := conn.Info(ctx)
+		_ = conn.Close()
+		if err != nil || !info.Stopping {
+			return info, err
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return haproxy.Info{}, err
+		}
+	}
+}
+
+// adjustable: options and ids of servers need a reload, and without a stats socket everything.
+func (d *haproxyDriver) adjustable(before, after tree) bool {
+	if d.StatsSocket == "" {
+		return before.equal(&after)
+	}
+	return haproxy.SameOptions(haproxy.Parse(before.data(before.main)), haproxy.Parse(after.data(after.main)))
+}
+
+func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full bool) (synced, error) {
+	if d.mute != nil {
+		if before != nil && before.equal(&t) || d.StatsSocket == "" {
+			return synced{}, nil
+		}
+		return synced{}, fmt.Errorf("%w: stats socket: %w", errNeedsReload, d.mute)
+	}
+	config := haproxy.Parse(t.data(t.main))
+	want := haproxy.Desired{Backends: config.Backends, All: full, Maps: maps(t, nil)}
+	if t.marked {
+		want.Description = t.generation
+	}
+	if !full && before != nil {
+		want.Backends = haproxy.Touched(haproxy.Parse(before.data(before.main)), config)
+		want.Maps = maps(t, before)
+	}
+	report, err := haproxy.Sync(ctx, d.stats, want)
+	if errors.Is(err, haproxy.ErrReload) {
+		err = fmt.Errorf("%w: %w", errNeedsReload, err)
+	}
+	return synced{commands: report.Commands, retired: report.Garbage}, err
+}
+
+// maps returns the map files of t, or those that differ from before.
+func maps(t tree, before *tree) []haproxy.Map {
+	var list []haproxy.Map
+	for _, f := range t.files {
+		if isMap(f.Path) && (before == nil || string(before.data(f.Path)) != string(f.Data)) {
+			list = append(list, haproxy.ParseMap(f.Path, f.Data))
+		}
+	}
+	return list
+}
+
+// merge takes the servers of want into base. Maps stay: entries may lead to backends that base
+// does not have yet.
+func (d *haproxyDriver) merge(base, want tree) tree {
+	return base.with(base.main, haproxy.Merge(base.data(base.main), want.data(want.main)))
+}
+
+// probe binds the addresses that come new, and lets go of them at once.
+func (d *haproxyDriver) probe(ctx context.Context, base, want tree) error {
+	if !d.TestBind {
+		return nil
+	}
+	before := haproxy.Parse(base.data(base.main)).Binds
+	for _, bind := range haproxy.Parse(want.data(want.main)).Binds {
+		host, port, err := net.SplitHostPort(bind)
+		if slices.Contains(before, bind) || err != nil {
+			continue // Also what is no plain address: HAProxy has more forms than are worth trying.
+		}
+		if host == "*" {
+			host = ""
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return &RejectedError{By: "bind", Generation: want.generation, Output: err.Error()}
+		}
+		if err == nil {
+			_ = l.Close()
+		}
+	}
+	return nil
+}

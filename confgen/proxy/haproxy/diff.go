@@ -1,0 +1,232 @@
+package haproxy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// live is a server as the worker has it now.
+type live struct {
+	name    string
+	address netip.Addr
+	port    int
+	id      int
+	weight  int
+	maint   bool // gets no requests at all
+	drain   bool // gets only requests of known clients
+	age     int  // seconds since its state changed last
+	check   int  // state bits of its health check
+	agent   int  // state bits of its agent check
+}
+
+// Bits of srv_admin_state, srv_check_state and srv_agent_state (management guide, "show servers
+// state").
+const (
+	adminMaint   = 0x01 | 0x02 | 0x20 // forced, inherited from a tracked server, by name resolution
+	adminDrain   = 0x08 | 0x10
+	checkSet     = 0x02
+	checkEnabled = 0x04
+)
+
+// plan is what makes a worker's servers equal to the file's. The order loses no request: what
+// takes requests comes first, what no longer takes them last.
+type plan struct {
+	serve   []string
+	retire  []string
+	garbage []live // retired before, to be deleted
+}
+
+func (p plan) empty() bool { return len(p.serve) == 0 && len(p.retire) == 0 }
+
+// diff compares the servers of one backend.
+//
+//	file \ worker | absent               | ready               | maintenance
+//	ready         | add, ready           | address, weight     | address, weight, ready
+//	disabled      | add                  | maint               | address, weight
+//	absent        | –                    | maint               | garbage: delete when idle
+func diff(want Backend, have []live) plan {
+	var p plan
+	at := make(map[string]live, len(have))
+	for _, l := range have {
+		at[l.name] = l
+	}
+	wanted := make(map[string]bool, len(want.Servers))
+	for _, s := range want.Servers {
+		wanted[s.Name] = true
+		l, known := at[s.Name]
+		if !known {
+			id := s.ID
+			if id == 0 {
+				id = freeID(want, have, s.Name)
+			}
+			p.serve = append(p.serve, add(want.Name, s, id)...)
+			continue
+		}
+		if s.ID != 0 && s.ID != l.id {
+			// An id cannot be changed, and consistent hashing needs the file's.
+			p.serve = append(p.serve, "del server "+want.Name+"/"+s.Name)
+			p.serve = append(p.serve, add(want.Name, s, s.ID)...)
+			continue
+		}
+		p.change(want.Name+"/"+s.Name, s, l)
+	}
+	for _, l := range have {
+		switch {
+		case wanted[l.name]:
+		case l.maint:
+			p.garbage = append(p.garbage, l)
+		default:
+			p.retire = append(p.retire, "set server "+want.Name+"/"+l.name+" state maint")
+		}
+	}
+	return p
+}
+
+// add returns the commands for a new server. It comes up in maintenance and without checks.
+func add(backend string, s Server, id int) []string {
+	name := backend + "/" + s.Name
+	words := []string{"add server", name, s.address(), "id", strconv.Itoa(id), "weight", strconv.Itoa(s.Weight)}
+	commands := []string{strings.Join(append(words, escape(s.Options)...), " ")}
+	if s.has("check") {
+		commands = append(commands, "enable health "+name)
+	}
+	if s.has("agent-check") {
+		commands = append(commands, "enable agent "+name)
+	}
+	if !s.Disabled {
+		commands = append(commands, "set server "+name+" state ready")
+	}
+	return commands
+}
+
+func (p *plan) change(name string, s Server, l live) {
+	if s.Address != l.address || s.Port != l.port {
+		p.serve = append(p.serve, fmt.Sprintf("set server %s addr %s port %d", name, s.Address, s.Port))
+	}
+	if s.Weight != l.weight {
+		p.serve = append(p.serve, fmt.Sprintf("set server %s weight %d", name, s.Weight))
+	}
+	if s.has("check") && l.check&checkSet != 0 && l.check&checkEnabled == 0 {
+		p.serve = append(p.serve, "enable health "+name)
+	}
+	if s.has("agent-check") && l.agent&checkSet != 0 && l.agent&checkEnabled == 0 {
+		p.serve = append(p.serve, "enable agent "+name)
+	}
+	switch {
+	case s.Disabled && !l.maint:
+		p.retire = append(p.retire, "set server "+name+" state maint")
+	case !s.Disabled && (l.maint || l.drain):
+		p.serve = append(p.serve, "set server "+name+" state ready")
+	}
+}
+
+// freeID picks an id for a server whose line has none: without one it may get no requests.
+func freeID(b Backend, have []live, name string) int {
+	taken := map[int]bool{}
+	for _, s := range b.Servers {
+		taken[s.ID] = true
+	}
+	for _, l := range have {
+		taken[l.id] = true
+	}
+	id := 1
+	for _, c := range []byte(name) {
+		id = (id*31 + int(c)) % (1 << 20)
+	}
+	for id == 0 || taken[id] {
+		id = (id + 1) % (1 << 20)
+	}
+	return id
+}
+
+// escape makes words fit for a command line, where a backslash quotes.
+func escape(words []string) []string {
+	out := make([]string, len(words))
+	for i, word := range words {
+		out[i] = strings.NewReplacer(`\`, `\\`, ` `, `\ `, `;`, `\;`, `<`, `\<`).Replace(word)
+	}
+	return out
+}
+
+// servers asks for the servers of one backend, or of all with "".
+func (c *Conn) servers(ctx context.Context, backend string) (map[string][]live, error) {
+	answer, err := c.Ask(ctx, strings.TrimSpace("show servers state "+backend))
+	if err != nil {
+		return nil, err
+	}
+	return parseServers(answer)
+}
+
+func parseServers(answer string) (map[string][]live, error) {
+	lines := strings.Split(answer, "\n")
+	if len(lines) < 2 || strings.TrimSpace(lines[0]) != "1" {
+		return nil, fmt.Errorf("read haproxy's servers: version line %q, expected 1", lines[0])
+	}
+	column := map[string]int{}
+	for i, name := range strings.Fields(strings.TrimPrefix(lines[1], "#")) {
+		column[name] = i
+	}
+	for _, name := range []string{"be_name", "srv_name", "srv_id", "srv_addr", "srv_port", "srv_uweight", "srv_admin_state"} {
+		if _, known := column[name]; !known {
+			return nil, fmt.Errorf("read haproxy's servers: no column %s in %q", name, lines[1])
+		}
+	}
+	servers := map[string][]live{}
+	for _, line := range lines[2:] {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) < len(column) {
+			return nil, fmt.Errorf("read haproxy's servers: line %q is short", line)
+		}
+		l, err := parseLive(fields, column)
+		if err != nil {
+			return nil, fmt.Errorf("read haproxy's servers: line %q: %w", line, err)
+		}
+		backend := fields[column["be_name"]]
+		servers[backend] = append(servers[backend], l)
+	}
+	return servers, nil
+}
+
+func parseLive(fields []string, column map[string]int) (live, error) {
+	l := live{name: fields[column["srv_name"]]}
+	l.address, _ = netip.ParseAddr(fields[column["srv_addr"]]) // "-" for a unix socket
+	admin := 0
+	for name, to := range map[string]*int{
+		"srv_id": &l.id, "srv_port": &l.port, "srv_uweight": &l.weight, "srv_admin_state": &admin,
+		"srv_time_since_last_change": &l.age, "srv_check_state": &l.check, "srv_agent_state": &l.agent,
+	} {
+		i, known := column[name]
+		if !known {
+			continue
+		}
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			return live{}, fmt.Errorf("column %s: %w", name, err)
+		}
+		*to = n
+	}
+	l.maint, l.drain = admin&adminMaint != 0, admin&adminDrain != 0
+	return l, nil
+}
+
+// SameOptions reports whether every server that both files have is written with the same
+// options and id: no runtime command can change those.
+func SameOptions(a, b Config) bool {
+	for _, backend := range b.Backends {
+		before, _ := a.Backend(backend.Name)
+		for _, s := range backend.Servers {
+			i := slices.IndexFunc(before.Servers, func(o Server) bool { return o.Name == s.Name })
+			if i >= 0 && (!slices.Equal(before.Servers[i].Options, s.Options) || before.Servers[i].ID != s.ID) {
+				return false
+			}
+		}
+	}
+	return true
+}

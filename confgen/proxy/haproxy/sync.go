@@ -1,0 +1,247 @@
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Desired is what a worker is to be made equal to.
+type Desired struct {
+	Description string    // part of the worker's description; "" when the file has none
+	Backends    []Backend // those to look at
+	All         bool      // look at them with one question instead of one each
+	Maps        []Map     // those to look at
+}
+
+// Report says what Sync did.
+type Report struct {
+	Commands int
+	PID      int // of the worker, as HAProxy sees it
+	Garbage  int // servers that are out of the file and out of traffic but not yet deletable
+}
+
+// Errors that Sync returns, wrapped.
+var (
+	// ErrReload means that the worker refuses a change twice, or cannot be asked for it: the
+	// files are right, so a reload is the answer.
+	ErrReload = errors.New("needs a reload")
+	// ErrOther means that the worker runs a configuration of another structure.
+	ErrOther = errors.New("haproxy runs another configuration")
+)
+
+// rounds bounds how often Sync looks again; two are needed to change and to verify.
+const rounds = 6
+
+// Sync makes the servers and maps of the running worker equal to want and reads them back over
+// a fresh connection. Commands that were answered are never sent again unless a new look says so.
+func Sync(ctx context.Context, s Socket, want Desired) (Report, error) {
+	run := syncer{socket: s, want: want, refused: map[string]int{}}
+	for range rounds {
+		done, err := run.round(ctx)
+		if err != nil || done {
+			return run.report, err
+		}
+	}
+	return run.report, fmt.Errorf("%w: after %d rounds haproxy still differs: %s", ErrReload, rounds, run.last)
+}
+
+type syncer struct {
+	socket  Socket
+	want    Desired
+	report  Report
+	refused map[string]int
+	last    string // what the last round found different, or the last refusal
+}
+
+// round looks at the worker once, and changes what differs; done means that nothing did.
+func (r *syncer) round(ctx context.Context) (done bool, err error) {
+	conn, err := r.socket.Worker(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		r.report.Commands += conn.Commands
+		_ = conn.Close()
+	}()
+	info, err := conn.Info(ctx)
+	if err != nil {
+		return false, err
+	}
+	if info.Stopping {
+		r.last = "the socket still leads to an old worker"
+		return false, pause(ctx, 20*time.Millisecond)
+	}
+	if !strings.Contains(info.Description, r.want.Description) {
+		return false, fmt.Errorf("%w: description %q", ErrOther, info.Description)
+	}
+	r.report.PID = info.PID
+	return r.apply(ctx, conn)
+}
+
+// apply does serve, maps, retire, garbage, in this order over all backends.
+func (r *syncer) apply(ctx context.Context, conn *Conn) (done bool, err error) {
+	total, err := r.plan(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	if err := r.run(ctx, conn, total.serve); err != nil {
+		return false, err
+	}
+	mapsDiffer, err := r.maps(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	if err := r.run(ctx, conn, total.retire); err != nil {
+		return false, err
+	}
+	if !total.empty() || mapsDiffer {
+		return false, nil
+	}
+	return true, r.collect(ctx, conn, total.garbage)
+}
+
+// plan compares all backends that are to be looked at.
+func (r *syncer) plan(ctx context.Context, conn *Conn) (plan, error) {
+	var all map[string][]live
+	var err error
+	if r.want.All {
+		if all, err = conn.servers(ctx, ""); err != nil {
+			return plan{}, err
+		}
+	}
+	var total plan
+	for _, b := range r.want.Backends {
+		have := all
+		if !r.want.All {
+			if have, err = conn.servers(ctx, b.Name); err != nil {
+				return plan{}, reload(err)
+			}
+		}
+		p := diff(b, have[b.Name])
+		total.serve = append(total.serve, p.serve...)
+		total.retire = append(total.retire, p.retire...)
+		for _, l := range p.garbage {
+			l.name = b.Name + "/" + l.name
+			total.garbage = append(total.garbage, l)
+		}
+	}
+	return total, nil
+}
+
+// run sends commands. One that is refused is not fatal at once: the world may have moved
+// between look and command, and the next look tells. Refused twice, it needs a reload.
+func (r *syncer) run(ctx context.Context, conn *Conn, commands []string) error {
+	for _, command := range commands {
+		r.last = command
+		_, err := conn.Do(ctx, command)
+		var refusal *CommandError
+		if errors.As(err, &refusal) {
+			r.refused[command]++
+			if r.refused[command] > 1 {
+				return fmt.Errorf("%w: %w", ErrReload, err)
+			}
+			r.last = err.Error()
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maps replaces the maps that differ.
+func (r *syncer) maps(ctx context.Context, conn *Conn) (differ bool, err error) {
+	if len(r.want.Maps) == 0 {
+		return false, nil
+	}
+	names, err := conn.mapNames(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range r.want.Maps {
+		name, err := findMap(names, m.Path)
+		if err != nil {
+			return false, fmt.Errorf("%w: %w", ErrReload, err)
+		}
+		if name == "" {
+			continue // Nothing in the configuration asks it, so nothing can differ.
+		}
+		different, err := conn.mapDiffers(ctx, name, m)
+		if err != nil {
+			return false, reload(err)
+		}
+		if !different {
+			continue
+		}
+		differ = true
+		r.last = "map " + m.Path
+		if err := conn.replaceMap(ctx, name, m); err != nil {
+			return false, reload(err)
+		}
+	}
+	return differ, nil
+}
+
+// collect deletes servers that have been out of traffic for a while. HAProxy refuses as long as
+// a connection is open or pooled; they are tried again with a later Sync.
+func (r *syncer) collect(ctx context.Context, conn *Conn, garbage []live) error {
+	r.report.Garbage = 0
+	for _, l := range garbage {
+		if l.age < 1 {
+			r.report.Garbage++
+			continue
+		}
+		_, err := conn.Do(ctx, "del server "+l.name)
+		var refusal *CommandError
+		if errors.As(err, &refusal) {
+			r.report.Garbage++
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reload marks a refusal as a case for a reload and leaves other errors alone.
+func reload(err error) error {
+	var refusal *CommandError
+	if errors.As(err, &refusal) {
+		return fmt.Errorf("%w: %w", ErrReload, err)
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// Touched returns what of want has to be looked at after a worker was last seen equal to have.
+func Touched(have, want Config) []Backend {
+	var touched []Backend
+	for _, b := range want.Backends {
+		before, known := have.Backend(b.Name)
+		if !known || !slices.EqualFunc(before.Servers, b.Servers, Server.equal) {
+			touched = append(touched, b)
+		}
+	}
+	return touched
+}
+
+func (s Server) equal(o Server) bool {
+	return s.Name == o.Name && s.Address == o.Address && s.Port == o.Port && s.ID == o.ID &&
+		s.Weight == o.Weight && s.Disabled == o.Disabled && slices.Equal(s.Options, o.Options)
+}

@@ -1,0 +1,252 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"fairway/confgen/render"
+
+	"github.com/google/renameio/v2"
+)
+
+// stateDir lies in the configuration folder and is for this package alone:
+//
+//	lock           held while a process looks after the folder
+//	owned.json     the files that we wrote
+//	journal.json   a structural change is under way; has the files as they were before it
+//	previous.json  the journal of the last structural change that succeeded
+//	stage/         the tree as it will stand, for the checker
+const stateDir = ".fairway"
+
+// journal is written before a structural change touches the first file, and removed when the
+// proxy has confirmed the change or the old files are back.
+type journal struct {
+	Generation string            `json:"generation"` // that is being loaded
+	Instance   string            `json:"instance"`   // of the proxy before the reload
+	Files      map[string]string `json:"files"`      // digests by path, as they will stand
+	Before     []savedFile       `json:"before"`     // to go back to
+}
+
+type savedFile struct {
+	Path string      `json:"path"`
+	Mode fs.FileMode `json:"mode"`
+	Data []byte      `json:"data"`
+}
+
+func (t *Target) state(name string) string {
+	return filepath.Join(t.opt.Dir, stateDir, name)
+}
+
+// claim takes the lock, once, and recovers from a crash of the process that held it before.
+func (t *Target) claim() error {
+	if t.lock != nil {
+		return nil
+	}
+	if err := os.MkdirAll(t.opt.Dir, t.opt.Perm); err != nil {
+		return fmt.Errorf("make configuration folder: %w", err)
+	}
+	if err := os.MkdirAll(t.state(""), 0o700); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	lock, err := os.OpenFile(t.state("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock configuration folder: %w", err)
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errors.Join(fmt.Errorf("%w: %s", ErrLocked, t.opt.Dir), lock.Close())
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("lock configuration folder: %w", err), lock.Close())
+	}
+	if err := t.recoverFiles(); err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	t.lock = lock
+	return nil
+}
+
+// recoverFiles undoes a commit that stopped between two files. A commit that got through is left
+// for Apply, which asks the proxy what it runs.
+func (t *Target) recoverFiles() error {
+	if err := os.RemoveAll(t.state("stage")); err != nil {
+		return fmt.Errorf("remove old stage: %w", err)
+	}
+	j, err := t.readJournal()
+	if err != nil {
+		return err
+	}
+	owned, err := t.owned()
+	if err != nil {
+		return err
+	}
+	paths := append(owned, t.opt.Main)
+	if j != nil {
+		for path := range j.Files {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	if err := t.sweep(slices.Compact(paths)); err != nil {
+		return fmt.Errorf("remove left-over files: %w", err)
+	}
+	if j == nil || t.complete(j) {
+		return nil
+	}
+	t.log.Warn("commit was interrupted, previous files restored", "generation", j.Generation)
+	return t.putBack(j)
+}
+
+// complete reports whether all files of a journal are on disk as it says.
+func (t *Target) complete(j *journal) bool {
+	for path, sum := range j.Files {
+		data, err := os.ReadFile(t.path(path))
+		if err != nil || digest(data) != sum {
+			return false
+		}
+	}
+	return true
+}
+
+// putBack restores the files of a journal and removes those that came with the failed change.
+func (t *Target) putBack(j *journal) error {
+	before := tree{main: t.opt.Main}
+	for _, f := range j.Before {
+		before.files = append(before.files, render.File{Path: f.Path, Mode: f.Mode, Data: f.Data})
+	}
+	before.sort()
+	have, err := t.readDisk(before)
+	if err != nil {
+		return err
+	}
+	if _, err := t.commit(have, before); err != nil {
+		return fmt.Errorf("restore previous files: %w", err)
+	}
+	var fresh []string
+	for path := range j.Files {
+		if !before.has(path) {
+			fresh = append(fresh, path)
+		}
+	}
+	if err := t.remove(fresh); err != nil {
+		return fmt.Errorf("restore previous files: %w", err)
+	}
+	return nil
+}
+
+// begin writes the journal of a structural change.
+func (t *Target) begin(before, want tree, instance string) (*journal, error) {
+	j := &journal{Generation: want.generation, Instance: instance, Files: map[string]string{}}
+	for _, f := range want.files {
+		j.Files[f.Path] = digest(f.Data)
+	}
+	for _, f := range before.files {
+		j.Before = append(j.Before, savedFile{Path: f.Path, Mode: f.Mode, Data: f.Data})
+	}
+	return j, t.writeState("journal.json", j)
+}
+
+// end closes the journal: kept as the previous generation, or dropped when the change failed.
+func (t *Target) end(succeeded bool) error {
+	var err error
+	if succeeded {
+		err = os.Rename(t.state("journal.json"), t.state("previous.json"))
+	} else {
+		err = os.Remove(t.state("journal.json"))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("close journal: %w", err)
+	}
+	return syncFolder(t.state(""))
+}
+
+func (t *Target) readJournal() (*journal, error) {
+	data, err := os.ReadFile(t.state("journal.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	var j journal
+	if err := json.Unmarshal(data, &j); err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	return &j, nil
+}
+
+// owned returns the files that earlier Applies wrote.
+func (t *Target) owned() ([]string, error) {
+	data, err := os.ReadFile(t.state("owned.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read list of own files: %w", err)
+	}
+	var paths []string
+	if err := json.Unmarshal(data, &paths); err != nil {
+		return nil, fmt.Errorf("read list of own files: %w", err)
+	}
+	return slices.DeleteFunc(paths, func(p string) bool {
+		return !filepath.IsLocal(p) || strings.HasPrefix(p, stateDir)
+	}), nil
+}
+
+// own remembers the files of want, after removing those that it no longer has.
+func (t *Target) own(want tree) error {
+	owned, err := t.owned()
+	if err != nil {
+		return err
+	}
+	paths := make([]string, 0, len(want.files))
+	for _, f := range want.files {
+		paths = append(paths, f.Path)
+	}
+	slices.Sort(paths)
+	if slices.Equal(owned, paths) {
+		return nil
+	}
+	stale := slices.DeleteFunc(owned, func(p string) bool { return want.has(p) })
+	if err := t.remove(stale); err != nil {
+		return err
+	}
+	return t.writeState("owned.json", paths)
+}
+
+// announce adds the files of want to the own ones before they are written, so that a crash
+// leaves none behind that nobody remembers.
+func (t *Target) announce(want tree) error {
+	owned, err := t.owned()
+	if err != nil {
+		return err
+	}
+	all := slices.Clone(owned)
+	for _, f := range want.files {
+		all = append(all, f.Path)
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if slices.Equal(owned, all) {
+		return nil
+	}
+	return t.writeState("owned.json", all)
+}
+
+func (t *Target) writeState(name string, content any) error {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := renameio.WriteFile(t.state(name), data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return syncFolder(t.state(""))
+}

@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"fairway/confgen/render"
+)
+
+// replace loads a new structure: wait for its turn, check, commit, reload, confirm, else restore.
+func (p *pass) replace(ctx context.Context, j *journal) error {
+	if p.rejected != nil && p.rejected.Generation == p.want.generation {
+		return p.refused(ctx, p.rejected)
+	}
+	if err := p.turn(ctx); err != nil || p.res.Deferred != "" {
+		return err
+	}
+	base, known := p.base()
+	switch {
+	case j != nil: // The disk holds what a crashed process could not confirm.
+		base = p.claimed(j.tree(p.opt.Main))
+	case !known:
+		base = p.disk
+	}
+	if err := p.examine(ctx, base); err != nil {
+		p.reject(err)
+		return p.refused(ctx, err)
+	}
+	err := p.load(ctx, base)
+	var rejected *RejectedError
+	if !errors.As(err, &rejected) {
+		return err
+	}
+	p.rejected = rejected
+	return p.refused(ctx, rejected)
+}
+
+// refused goes on with servers and maps while the wanted structure cannot be had.
+func (p *pass) refused(ctx context.Context, cause error) error {
+	return errors.Join(cause, p.meanwhile(ctx))
+}
+
+// turn returns with Deferred set when the reload has to wait: for the interval, or for old
+// workers to end. Servers and maps do not wait.
+func (p *pass) turn(ctx context.Context) error {
+	for {
+		wait := time.Until(p.reloaded.Add(p.opt.ReloadInterval))
+		reason := ""
+		switch {
+		case p.status.patience != "":
+			wait, reason = max(wait, time.Second), p.status.patience
+		case wait > 0:
+			reason = "next reload in " + wait.Round(time.Millisecond).String()
+		default:
+			p.note("reload has to wait", "")
+			return nil
+		}
+		if p.status.patience != "" {
+			p.note("reload has to wait", reason)
+		}
+		if p.opt.Wake != nil {
+			p.res.Deferred = reason
+			err := p.meanwhile(ctx)
+			p.wakeIn(wait)
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("wait for the turn to reload (%s): %w", reason, err)
+		}
+		var err error
+		if p.status, err = p.driver.status(ctx); err != nil {
+			return fmt.Errorf("look at the proxy: %w", err)
+		}
+	}
+}
+
+// examine finds out beforehand, as far as possible, whether the proxy will take the files.
+func (p *pass) examine(ctx context.Context, base tree) error {
+	if err := p.check(ctx, p.want, "stage"); err != nil {
+		return err
+	}
+	if p.opt.Check.present() {
+		p.late.passed(p.want)
+	}
+	return p.driver.probe(ctx, base, p.want)
+}
+
+// load commits and reloads; what the proxy does not confirm is taken back.
+func (p *pass) load(ctx context.Context, base tree) error {
+	j, err := p.begin(base, p.want, p.status.instance)
+	if err != nil {
+		return err
+	}
+	if err := p.announce(p.want); err != nil {
+		return errors.Join(err, p.end(false))
+	}
+	written, err := p.commit(p.disk, p.want)
+	p.res.Written = append(p.res.Written, written...)
+	if err != nil {
+		return p.takeBack(ctx, j, base, err)
+	}
+	p.disk = p.want
+	p.reloaded = time.Now()
+	attempts, err := p.driver.reload(ctx, p.want, p.status)
+	p.reloaded = time.Now()
+	p.res.Reloads += attempts
+	p.res.Action = Reload
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("reload: %w", ctx.Err()) // The journal stays: the next start finishes it.
+	case errors.Is(err, ErrNotRunning):
+		p.loaded = nil
+		return errors.Join(p.own(p.want), p.end(true), err)
+	case err != nil:
+		return p.takeBack(ctx, j, base, err)
+	}
+	return p.settle(ctx)
+}
+
+// settle finishes a reload that the proxy has confirmed, and reads everything back.
+func (p *pass) settle(ctx context.Context) error {
+	p.rejected = nil
+	if err := errors.Join(p.own(p.want), p.end(true)); err != nil {
+		return err
+	}
+	var err error
+	if p.status, err = p.driver.status(ctx); err != nil {
+		return fmt.Errorf("look at the proxy: %w", err)
+	}
+	p.loaded = nil
+	done, err := p.driver.sync(ctx, p.want, &p.want, true)
+	p.res.Commands += done.commands
+	p.res.Retired = done.retired
+	if err != nil {
+		return fmt.Errorf("verify after reload: %w", err)
+	}
+	p.remember(p.want, true)
+	return nil
+}
+
+// takeBack puts the previous files back after a failed commit or reload. After most failures the
+// proxy still runs them; when it does not, they are loaded.
+func (p *pass) takeBack(ctx context.Context, j *journal, base tree, cause error) error {
+	if err := p.putBack(j); err != nil {
+		return errors.Join(cause, err) // The journal stays, so the next Apply tries again.
+	}
+	p.disk = base
+	if err := p.end(false); err != nil {
+		return errors.Join(cause, err)
+	}
+	p.log.Error("previous files restored", "generation", p.want.generation, "err", cause)
+	before := p.status
+	now, err := p.driver.status(ctx)
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("look at the proxy after restoring: %w", err))
+	}
+	p.status = now
+	if base.runs(now.generation) || !base.marked && now.instance == before.instance || !base.has(base.main) {
+		return cause
+	}
+	attempts, err := p.driver.reload(ctx, base, now)
+	p.res.Reloads += attempts
+	p.reloaded = time.Now()
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("load restored files: %w", err))
+	}
+	if p.status, err = p.driver.status(ctx); err != nil {
+		return errors.Join(cause, fmt.Errorf("look at the proxy after restoring: %w", err))
+	}
+	return cause
+}
+
+// tree returns the files of before the journal's change.
+func (j *journal) tree(main string) tree {
+	t := tree{main: main}
+	for _, f := range j.Before {
+		t.files = append(t.files, render.File{Path: f.Path, Mode: f.Mode, Data: f.Data})
+	}
+	t.sort()
+	return t
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
