@@ -27,11 +27,12 @@ func (b *builder) claim(c *Container, s *slot, slots []*slot, l life, report fun
 	row.Weight = weight(s.settings["weight"], report)
 	row.EnableTagOverride = tagOverride(s.settings["enable_tag_override"], report)
 	row.Name = b.name(c, s, len(slots) > 1, report)
-	alias := row
 	row.Meta = buildMeta(b.pairs(c, s, true, report), report)
-	alias.Meta = buildMeta(b.pairs(c, s, false, report), report)
 	id, label := b.wantedID(c, s, report)
-	aliases := b.aliases(s, row.Name, len(slots) > 1, report)
+	alias, aliases := row, b.aliases(s, row.Name, len(slots) > 1, report)
+	if len(aliases) > 0 {
+		alias.Meta = buildMeta(b.pairs(c, s, false, report), report)
+	}
 	s.explain(row)
 	if s.waiting {
 		b.plan.Waiting = append(b.plan.Waiting, c.Name)
