@@ -1,0 +1,150 @@
+package watch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"fairway/confgen/route"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// readTimeout bounds one answer. It is long because a slow answer at the start is waited for.
+const readTimeout = 30 * time.Second
+
+// job is one question: what a service looks like or, in a sweep, what changed on a node.
+type job struct {
+	service *service // only the keeper looks into it, but for its name
+	node    string
+	since   uint64 // nothing up to this index is news about the node
+}
+
+// answer is what Consul said about a service.
+type answer struct {
+	instances []route.Instance // nil when none carries a routing key
+	filtered  bool             // ACLs have hidden rows
+	err       error
+}
+
+// entry is one row of health/service/X, as far as it is needed.
+type entry struct {
+	Node    struct{ Node, Address string }
+	Service struct {
+		Kind, ID, Address string
+		Port              int
+		Tags              []string
+		Meta              map[string]string
+		Weights           struct{ Passing, Warning int }
+		CreateIndex       uint64
+	}
+	Checks []struct{ CheckID, Status, ServiceID string }
+}
+
+// read asks Consul what jobs say until ctx ends.
+func (w *Watcher) read(ctx context.Context, jobs <-chan job) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case j := <-jobs:
+			k := w.ask(ctx, j)
+			w.tell(ctx, k)
+		}
+	}
+}
+
+// ask asks one question and returns what the keeper is to do with the answer.
+func (w *Watcher) ask(ctx context.Context, j job) func(*keeper) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if j.node != "" {
+		a := w.askNode(ctx, j)
+		return func(k *keeper) { k.probed(j, a) }
+	}
+	a := w.askService(ctx, j)
+	return func(k *keeper) { k.answered(j, a) }
+}
+
+func (w *Watcher) askService(ctx context.Context, j job) answer {
+	var entries []entry
+	q := &api.QueryOptions{}
+	meta, err := w.opt.Client.Raw().Query("/v1/health/service/"+j.service.name, &entries, q.WithContext(ctx))
+	if err == nil {
+		err = trusted(meta)
+	}
+	if err != nil {
+		return answer{err: err}
+	}
+	a := answer{filtered: meta.ResultsFilteredByACLs}
+	routed := false
+	for i := range entries {
+		e := &entries[i]
+		if e.Service.Kind != "" {
+			continue // a mesh proxy carries a copy of its service's meta and must not be routed to
+		}
+		a.instances = append(a.instances, e.instance())
+		routed = routed || e.routed(w.opt.Prefix)
+	}
+	if !routed {
+		a.instances = nil
+	}
+	slices.SortFunc(a.instances, func(x, y route.Instance) int {
+		return cmp.Or(strings.Compare(x.Node, y.Node), strings.Compare(x.ID, y.ID))
+	})
+	return a
+}
+
+func (e *entry) instance() route.Instance {
+	in := route.Instance{
+		Node: e.Node.Node, ID: e.Service.ID,
+		Address: cmp.Or(e.Service.Address, e.Node.Address), Port: e.Service.Port,
+		Tags: e.Service.Tags, Meta: e.Service.Meta,
+		Status: e.status(), Weight: e.Service.Weights.Passing,
+		Created: e.Service.CreateIndex,
+	}
+	if in.Status == route.Warning {
+		in.Weight = e.Service.Weights.Warning
+	}
+	return in
+}
+
+// status is the worst of the instance's and its node's checks; maintenance mode, which Consul
+// keeps as a critical check of a fixed name, goes before everything.
+func (e *entry) status() route.Status {
+	worst := route.Passing
+	for _, c := range e.Checks {
+		switch {
+		case c.Status == api.HealthPassing:
+		case c.CheckID == api.NodeMaint, c.CheckID == api.ServiceMaintPrefix+e.Service.ID:
+			return route.Maintenance
+		case c.Status == api.HealthWarning && worst == route.Passing:
+			worst = route.Warning
+		case c.Status != api.HealthWarning:
+			worst = route.Critical
+		}
+	}
+	return worst
+}
+
+// routed reports whether the instance carries a routing key, in its meta or in a tag.
+// Registrator's owner mark is none.
+func (e *entry) routed(prefix string) bool {
+	for key := range e.Service.Meta {
+		if key != route.Owner && strings.HasPrefix(key, prefix+"-") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(e.Service.Tags, func(tag string) bool { return strings.HasPrefix(tag, prefix+".") })
+}
+
+// refused reports whether Consul understood the question and will not answer it: asking again at
+// once is pointless, waiting with everything else for it too.
+func refused(err error) bool {
+	var s api.StatusError
+	return errors.As(err, &s) && s.Code >= 400 && s.Code < 500 && s.Code != http.StatusTooManyRequests
+}

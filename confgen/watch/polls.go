@@ -1,0 +1,238 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"fairway/internal/consul"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// The long polls by name.
+const (
+	pollServices = "catalog/services"
+	pollChecks   = "health/state/any"
+	pollNodes    = "catalog/nodes"
+)
+
+// narrowAbove is the number of checks from which on only those that are not passing are asked
+// for.
+const narrowAbove = 5_000
+
+// notPassing is Consul's filter for the narrow question.
+const notPassing = `Status != "passing"`
+
+// errNoLeader means that the answer may be missing what it should hold.
+var errNoLeader = errors.New("answer of a Consul server that knows no leader")
+
+// trusted refuses answers that must not change anything.
+func trusted(meta *api.QueryMeta) error {
+	if !meta.KnownLeader {
+		return errNoLeader
+	}
+	return nil
+}
+
+// check is one row of health/state/any, as far as it is needed.
+type check struct {
+	Node, CheckID, ServiceName, Status string
+	ModifyIndex                        uint64
+}
+
+type checkID struct{ node, id string }
+
+// checks is an answer of health/state/any; narrow when passing ones were left out.
+type checks struct {
+	rows   []check
+	narrow bool
+}
+
+func (w *Watcher) pollServices(ctx context.Context) error {
+	return poll(ctx, w, pollServices, func(q *api.QueryOptions) (map[string][]string, *api.QueryMeta, error) {
+		return w.opt.Client.Catalog().Services(q)
+	}, (*keeper).listed)
+}
+
+func (w *Watcher) pollChecks(ctx context.Context) error {
+	return poll(ctx, w, pollChecks, func(q *api.QueryOptions) (checks, *api.QueryMeta, error) {
+		answer := checks{narrow: w.narrow.Load()}
+		if answer.narrow {
+			q.Filter = notPassing
+		}
+		meta, err := w.opt.Client.Raw().Query("/v1/health/state/any", &answer.rows, q)
+		if err == nil && !answer.narrow && len(answer.rows) > w.opt.narrowAbove {
+			w.narrow.Store(true)
+		}
+		return answer, meta, err
+	}, (*keeper).checked)
+}
+
+func (w *Watcher) pollNodes(ctx context.Context) error {
+	return poll(ctx, w, pollNodes, func(q *api.QueryOptions) ([]*api.Node, *api.QueryMeta, error) {
+		return w.opt.Client.Catalog().Nodes(q)
+	}, (*keeper).located)
+}
+
+// poll follows one blocking query and hands its answers and errors to the keeper.
+func poll[T any](ctx context.Context, w *Watcher, name string, query func(*api.QueryOptions) (T, *api.QueryMeta, error), got func(*keeper, T)) error {
+	trusting := func(q *api.QueryOptions) (T, *api.QueryMeta, error) {
+		value, meta, err := query(q)
+		if err == nil {
+			err = trusted(meta)
+		}
+		return value, meta, err
+	}
+	opt := consul.WatchOptions{Failed: func(err error, _ time.Duration) {
+		w.tell(ctx, func(k *keeper) { k.pollFailed(name, err) })
+	}}
+	return consul.Watch(ctx, trusting, opt, func(value T, meta *api.QueryMeta) {
+		w.tell(ctx, func(k *keeper) {
+			k.pollAnswered(name, meta)
+			got(k, value)
+		})
+	})
+}
+
+// pollState is what is known of one long poll.
+type pollState struct {
+	answered bool
+	index    uint64
+	moved    bool // the last answer had another index than the one before
+	filtered bool // ACLs have hidden rows
+	err      error
+}
+
+func (k *keeper) pollFailed(name string, err error) {
+	k.polls[name].err = err
+	k.pollErr = k.firstPollErr()
+	if k.freshAt.IsZero() && k.latest == nil {
+		k.restore("consul does not answer")
+	}
+}
+
+func (k *keeper) pollAnswered(name string, meta *api.QueryMeta) {
+	p := k.polls[name]
+	if p.answered && meta.LastIndex < p.index {
+		// The server was restored or replaced: its indexes say nothing about what was read.
+		k.log.Warn("consul's index went backwards, reading everything again", "query", name, "index", meta.LastIndex)
+		k.readAll(meta.LastIndex)
+	}
+	p.moved = meta.LastIndex != p.index
+	p.answered, p.index, p.filtered, p.err = true, meta.LastIndex, meta.ResultsFilteredByACLs, nil
+	k.pollErr = k.firstPollErr()
+}
+
+// firstPollErr returns the error of a poll that fails now, in a fixed order.
+func (k *keeper) firstPollErr() error {
+	for _, name := range []string{pollServices, pollChecks, pollNodes} {
+		if err := k.polls[name].err; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listed takes in the names of all services.
+func (k *keeper) listed(names map[string][]string) {
+	k.inCatalog = len(names)
+	first := len(k.services) == 0
+	for name := range names {
+		if k.services[name] == nil {
+			k.services[name] = &service{name: name}
+			k.missing++
+			k.want(name)
+		}
+	}
+	for name, s := range k.services {
+		if _, ok := names[name]; ok {
+			continue
+		}
+		k.forget(s)
+	}
+	if k.polls[pollServices].moved && !first {
+		k.sweep.wanted = true
+	}
+}
+
+// checked marks the services whose checks are not what they were.
+func (k *keeper) checked(answer checks) {
+	now := make(map[checkID]check, len(answer.rows))
+	for _, r := range answer.rows {
+		id := checkID{r.Node, r.CheckID}
+		now[id] = r
+		before, had := k.checks[id]
+		if k.checksRead && (!had || before.ModifyIndex != r.ModifyIndex || before.Status != r.Status) {
+			k.dirty(r)
+		}
+	}
+	for id, r := range k.checks {
+		_, still := now[id]
+		if !still && (!answer.narrow || r.Status != api.HealthPassing) {
+			k.dirty(r)
+		}
+	}
+	k.checks, k.checksRead = now, true
+	if len(now) > k.watcher.opt.narrowAbove && !answer.narrow {
+		k.log.Info("many checks: following only those that are not passing", "checks", len(now))
+		k.forgetPassing()
+	}
+}
+
+// forgetPassing drops the rows that the next, narrow answers leave out.
+func (k *keeper) forgetPassing() {
+	small := make(map[checkID]check)
+	for id, r := range k.checks {
+		if r.Status != api.HealthPassing {
+			small[id] = r
+		}
+	}
+	k.checks = small
+}
+
+// dirty marks the service of a check; a node's own check concerns every service on that node.
+func (k *keeper) dirty(r check) {
+	if r.ServiceName == "" {
+		k.dirtyNode(r.Node)
+		return
+	}
+	k.want(r.ServiceName)
+}
+
+// located takes in all nodes and marks the services on those whose address changed.
+func (k *keeper) located(nodes []*api.Node) {
+	since := k.polls[pollNodes].index
+	if k.nodes != nil {
+		since = 0 // a node that appears now: all of its rows are news
+	}
+	before := k.nodes
+	k.nodes = make(map[string]*node, len(nodes))
+	for _, n := range nodes {
+		known := before[n.Node]
+		switch {
+		case known == nil:
+			known = &node{name: n.Node, since: since}
+			k.sweep.wanted = k.sweep.wanted || before != nil
+		case known.address != n.Address:
+			k.dirtyNode(n.Node)
+		}
+		known.address = n.Address
+		k.nodes[n.Node] = known
+	}
+	for name := range before {
+		if k.nodes[name] == nil {
+			k.dirtyNode(name)
+		}
+	}
+}
+
+// dirtyNode marks the routed services with an instance on node. Services not read yet are marked
+// too: their answer may be on its way from before the change.
+func (k *keeper) dirtyNode(node string) {
+	for name, s := range k.services {
+		if !s.answered || s.on(node) {
+			k.want(name)
+		}
+	}
+}

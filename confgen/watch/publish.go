@@ -1,0 +1,171 @@
+package watch
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"fairway/confgen/route"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// publish makes a View of what is known when that is complete, believed and new.
+func (k *keeper) publish(now time.Time) {
+	if !k.ready() || k.missing > 0 {
+		return
+	}
+	busy := len(k.queue)+k.reading > 0
+	if busy && (k.latest == nil || !k.changed || now.Sub(k.changedAt) < publishWithin) {
+		return
+	}
+	k.freshAt = now
+	if !k.changed {
+		return
+	}
+	next := k.snapshot()
+	if !k.guard.believes(k.known(), next, k.hidden(), now) {
+		k.restore("the catalog is empty")
+		return
+	}
+	k.changed = false
+	if k.latest != nil && sameSnapshot(k.latest.Snapshot, next) {
+		k.confirm(now)
+		return
+	}
+	k.show(View{Snapshot: next, Time: now})
+}
+
+// hidden reports whether the catalog keeps services from us. A token without any rights sees a
+// catalog without even the service "consul", which every datacenter has; Consul tells only other
+// tokens that rows were left out.
+func (k *keeper) hidden() bool { return k.polls[pollServices].filtered || k.inCatalog == 0 }
+
+// snapshot returns the routed services, sorted.
+func (k *keeper) snapshot() route.Snapshot {
+	out := route.Snapshot{Services: []route.Service{}}
+	for _, s := range k.services {
+		if len(s.instances) > 0 {
+			out.Services = append(out.Services, route.Service{Name: s.name, Instances: s.instances})
+		}
+	}
+	slices.SortFunc(out.Services, func(a, b route.Service) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// known returns what the guard compares with: what is shown, else what the file remembers.
+func (k *keeper) known() route.Snapshot {
+	switch {
+	case k.latest != nil:
+		return k.latest.Snapshot
+	case k.store != nil && k.store.restored != nil:
+		return k.store.restored.Snapshot
+	}
+	return route.Snapshot{}
+}
+
+// show publishes v under the next version.
+func (k *keeper) show(v View) {
+	if k.latest != nil {
+		v.Version = k.latest.Version
+	}
+	v.Version++
+	k.latest = &v
+	k.watcher.latest.Store(&v)
+	if k.store != nil && !v.Restored {
+		k.store.wake.Now()
+	}
+	k.watcher.opt.Changed()
+}
+
+// confirm notes that what is shown, which came from the file, is what Consul says.
+func (k *keeper) confirm(now time.Time) {
+	if !k.latest.Restored {
+		return
+	}
+	v := *k.latest
+	v.Restored, v.Time = false, now
+	k.latest = &v
+	k.watcher.latest.Store(&v)
+	k.watcher.opt.Changed()
+}
+
+// restore shows what the file remembers, when nothing has been shown yet.
+func (k *keeper) restore(reason string) {
+	if k.latest != nil || k.store == nil || k.store.restored == nil {
+		return
+	}
+	v := *k.store.restored
+	k.log.Warn("using the saved snapshot", "reason", reason, "file", k.store.path, "age", time.Since(v.Time).Round(time.Second).String())
+	k.show(v)
+}
+
+// guard disbelieves a catalog that has become empty.
+type guard struct {
+	grace time.Duration
+	log   hclog.Logger
+	since time.Time // when the catalog became empty; zero when it is not
+	held  string    // why; "" when nothing is held
+}
+
+// believes reports whether next may replace known. Losing the last routed instance is believed
+// after grace, and not at all while ACLs hide rows: a token that was revoked is no reason to
+// send everyone away.
+func (g *guard) believes(known, next route.Snapshot, hidden bool, now time.Time) bool {
+	if len(next.Services) > 0 || (len(known.Services) == 0 && !hidden) {
+		g.release("the catalog has routed services again")
+		return true
+	}
+	if g.since.IsZero() {
+		g.since = now
+		g.held = "the catalog has lost every routed service"
+		if hidden {
+			g.held = "ACLs hide services and no routed one is left"
+		}
+		g.log.Warn("not believed, keeping the last good state", "reason", g.held, "grace", g.grace.String())
+	}
+	if hidden || now.Before(g.since.Add(g.grace)) {
+		return false
+	}
+	g.log.Warn("believed after the grace time", "reason", g.held)
+	g.since, g.held = time.Time{}, ""
+	return true
+}
+
+func (g *guard) release(why string) {
+	if g.held != "" {
+		g.log.Info("last good state no longer held", "reason", why)
+	}
+	g.since, g.held = time.Time{}, ""
+}
+
+// until returns when a held answer is believed; zero when none is held or only an answer can
+// change that.
+func (g *guard) until() time.Time {
+	if g.since.IsZero() || time.Now().After(g.since.Add(g.grace)) {
+		return time.Time{}
+	}
+	return g.since.Add(g.grace)
+}
+
+// sameSnapshot reports whether two sorted snapshots mean the same.
+func sameSnapshot(a, b route.Snapshot) bool {
+	return slices.EqualFunc(a.Services, b.Services, func(x, y route.Service) bool {
+		return x.Name == y.Name && same(x.Instances, y.Instances)
+	})
+}
+
+// same reports whether two sorted lists of instances mean the same.
+func same(a, b []route.Instance) bool {
+	if len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] {
+		return true // not read again
+	}
+	return slices.EqualFunc(a, b, sameInstance)
+}
+
+func sameInstance(a, b route.Instance) bool {
+	return a.Node == b.Node && a.ID == b.ID && a.Address == b.Address && a.Port == b.Port &&
+		a.Weight == b.Weight && a.Status == b.Status && a.Created == b.Created &&
+		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+}

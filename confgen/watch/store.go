@@ -1,0 +1,107 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"fairway/confgen/route"
+	"fairway/internal/reconcile"
+
+	"github.com/google/renameio/v2"
+	"github.com/hashicorp/go-hclog"
+)
+
+// fileVersion is the format of the saved snapshot. A file of another version is not read.
+const fileVersion = 1
+
+// saveEvery is the least time from one save to the next.
+const saveEvery = time.Second
+
+// saved is the file's content.
+type saved struct {
+	Version  int            `json:"version"`
+	Saved    time.Time      `json:"saved"`
+	Snapshot route.Snapshot `json:"snapshot"`
+}
+
+// store keeps the newest snapshot in a file, so that confgen started while Consul is down serves
+// what it last knew.
+type store struct {
+	path     string
+	log      hclog.Logger
+	wake     reconcile.Wake
+	restored *View // what the file held at the start; nil for nothing usable
+	version  uint64
+	failing  bool
+}
+
+func newStore(path string, log hclog.Logger) *store {
+	s := &store{path: path, log: log, wake: reconcile.NewWake()}
+	v, err := load(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		log.Warn("saved snapshot cannot be used", "file", path, "err", err)
+	default:
+		s.restored = &v
+	}
+	return s
+}
+
+func load(path string) (View, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return View{}, err
+	}
+	var f saved
+	if err := json.Unmarshal(data, &f); err != nil {
+		return View{}, fmt.Errorf("parse %s: %w", path, err)
+	}
+	if f.Version != fileVersion {
+		return View{}, fmt.Errorf("parse %s: format version %d, want %d", path, f.Version, fileVersion)
+	}
+	return View{Snapshot: f.Snapshot, Time: f.Saved, Restored: true}, nil
+}
+
+// run saves what latest returns after each wake, and once more at the end.
+func (s *store) run(ctx context.Context, latest func() (View, bool)) error {
+	save := func(context.Context) error { return s.save(latest) }
+	opt := reconcile.Options{Interval: saveEvery, RetryMin: saveEvery, RetryMax: time.Minute, Failed: s.failed}
+	err := reconcile.Loop(ctx, s.wake, opt, save)
+	if last := s.save(latest); last != nil {
+		s.failed(last, 0)
+	}
+	return err
+}
+
+func (s *store) save(latest func() (View, bool)) error {
+	v, ok := latest()
+	if !ok || v.Restored || v.Version == s.version {
+		return nil
+	}
+	data, err := json.Marshal(saved{Version: fileVersion, Saved: v.Time, Snapshot: v.Snapshot})
+	if err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	if err := renameio.WriteFile(s.path, data, 0o640); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	s.version, s.failing = v.Version, false
+	return nil
+}
+
+func (s *store) failed(err error, _ time.Duration) {
+	if !s.failing {
+		s.log.Warn("snapshot is not saved: a start without consul would know nothing", "file", s.path, "err", err)
+	}
+	s.failing = true
+}
