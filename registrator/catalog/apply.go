@@ -104,9 +104,13 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 			}}},
 		}})
 	}
+	names := make(map[string]string, len(o.Rows))
+	for _, row := range o.Rows {
+		names[row.ID] = row.Name
+	}
 	for _, id := range changes.Delete {
-		u := unit{id: id, ops: api.TxnOps{{Service: &api.ServiceTxnOp{
-			Verb: api.ServiceDelete, Node: c.opt.Node.Name, Service: api.AgentService{ID: id},
+		u := unit{id: id, ops: api.TxnOps{{Service: &api.ServiceTxnOp{ // Consul wants the name, too, or refuses
+			Verb: api.ServiceDelete, Node: c.opt.Node.Name, Service: api.AgentService{ID: id, Service: names[id]},
 		}}}}
 		if c.due(u, now) {
 			units = append(units, u)
