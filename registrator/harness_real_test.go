@@ -5,13 +5,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,18 +105,37 @@ func (w *world) start(change ...func(*Options)) (stop func() error) {
 
 func (w *world) ready() {
 	w.t.Helper()
-	testbed.Eventually(w.t, soon, "registrator is ready", func() error {
-		resp, err := http.Get("http://" + w.admin + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s: %s", resp.Status, body)
+	testbed.Eventually(w.t, 2*soon, "registrator is ready", func() error {
+		text, err := w.readyz()
+		if err == nil && strings.Count(text, ": ok\n") != strings.Count(text, "\n") {
+			err = errors.New(text)
 		}
 		return err
 	})
+}
+
+func (w *world) readyz() (string, error) {
+	resp, err := http.Get("http://" + w.admin + "/readyz")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+func discard() hclog.Logger { return hclog.NewNullLogger() }
+
+// kill ends a process on this machine: one of a container that its engine does not look after.
+func (w *world) kill(pid string) {
+	w.t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil || n <= 1 {
+		w.t.Fatalf("no process id: %q", pid)
+	}
+	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // metric reads one of registrator's numbers.
