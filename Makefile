@@ -31,7 +31,7 @@ build-linux: ## static binaries for linux/amd64 and linux/arm64 in bin/linux-*/
 
 .PHONY: images
 images: build-linux ## fairway/registrator, fairway/confgen and fairway/web for both, each under 25 MB
-	scripts/setup
+	scripts/setup docker dockerd iptables ip curl setsid flock
 	scripts/engine up
 	env $$(scripts/engine env) scripts/images
 
@@ -60,7 +60,7 @@ bench: ## how fast a new container answers, beside other tools where they are on
 
 .PHONY: lint
 lint: ## golangci-lint for Go, shellcheck for the scripts
-	scripts/setup
+	scripts/setup shellcheck flock
 	"$$(scripts/build-tool lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)" run
 	grep -rlIE '^#!/bin/(ba)?sh' scripts .ci | xargs shellcheck -x -P SCRIPTDIR
 
