@@ -13,26 +13,29 @@ import (
 // never leaves it, so each block holds all routes that a request for its host may take, also
 // those of less precise hosts, in the order that HAProxy's lookup has.
 type VirtualServer struct {
-	Name      string // for server_name, quoted; "" for the default server
+	Name      string // for server_name; "" for the default server
 	Locations []Location
+	Regex     bool // some location asks first whether a regular expression matches the host
 }
 
 // Location is a location block.
 type Location struct {
-	Match   string // "=", "^~" or "~"
+	Match   string // "=", "^~", "~" or ""
 	Path    string
-	Backend string
+	Backend string     // "" for nothing
 	Live    bool       // false: nobody would answer
+	Guarded bool       // routes whose host is a regular expression come before this one
 	Inner   []Location // regular expressions that come before a prefix
 }
 
 // step is the routes of one host pattern, split by kind of path.
 type step struct {
 	exact, regex, prefix []route.Route
+	guarded              bool // come behind routes whose host is a regular expression
 }
 
-func newStep(routes []route.Route) step {
-	var s step
+func newStep(routes []route.Route, guarded bool) step {
+	s := step{guarded: guarded}
 	for _, r := range routes {
 		switch r.PathKind {
 		case route.PathExact:
@@ -51,50 +54,72 @@ func (s step) all() bool {
 	return slices.ContainsFunc(s.prefix, func(r route.Route) bool { return r.Path == "/" })
 }
 
-// VirtualServers are the server blocks of an entrypoint: exact hosts, wildcards, regular
-// expressions in order, and the default server.
-func (d *data) VirtualServers(entrypoint string) ([]VirtualServer, error) {
-	byHost := make(map[string][]route.Route)
+// VirtualServers are the server blocks of an entrypoint: exact hosts, wildcards, and the default
+// server, which also serves hosts that only regular expressions match.
+func (d *data) VirtualServers(entrypoint string) []VirtualServer {
+	t := tree{data: d, byHost: make(map[string][]route.Route)}
 	var order []route.Route // one for each host pattern, in order of precedence
-	var regexHosts []route.Route
 	for _, r := range d.Routes {
 		if !slices.Contains(r.Entrypoints, entrypoint) {
 			continue
 		}
+		if r.HostKind == route.HostRegex {
+			t.regexHosts = append(t.regexHosts, r)
+			continue
+		}
 		key := patternKey(r)
-		if byHost[key] == nil && r.HostKind != route.HostAny {
+		if t.byHost[key] == nil && r.HostKind != route.HostAny {
 			order = append(order, r)
 		}
-		if r.HostKind == route.HostRegex {
-			regexHosts = append(regexHosts, r)
-		}
-		byHost[key] = append(byHost[key], r)
+		t.byHost[key] = append(t.byHost[key], r)
 	}
-	t := tree{data: d, byHost: byHost, regexHosts: regexHosts}
 	list := make([]VirtualServer, 0, len(order)+1)
 	for _, r := range order {
-		name, err := serverName(r)
-		if err != nil {
-			return nil, err
+		name := r.Host
+		if r.HostKind == route.HostWildcard {
+			name = "*." + r.Host
 		}
-		list = append(list, VirtualServer{Name: name, Locations: t.locations(t.steps(r))})
+		list = append(list, t.server(name, r))
 	}
-	return append(list, VirtualServer{Locations: t.locations(t.steps(route.Route{HostKind: route.HostAny}))}), nil
+	return append(list, t.server("", route.Route{HostKind: route.HostAny}))
+}
+
+func (t tree) server(name string, r route.Route) VirtualServer {
+	steps := t.steps(r)
+	guarded := slices.ContainsFunc(steps, func(s step) bool { return s.guarded })
+	undecided := guarded || t.undecided(r, steps)
+	s := VirtualServer{Name: name, Locations: t.locations(steps, undecided), Regex: undecided}
+	if !slices.ContainsFunc(steps, step.all) {
+		s.Locations = append(s.Locations, Location{Path: "/", Guarded: undecided})
+	}
+	return s
+}
+
+// RegexHosts are the routes of an entrypoint whose host is a regular expression, in order.
+func (d *data) RegexHosts(entrypoint string) []route.Route {
+	var list []route.Route
+	for _, r := range d.Routes {
+		if r.HostKind == route.HostRegex && slices.Contains(r.Entrypoints, entrypoint) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// PathRegex is a regular expression that matches the paths of a route.
+func (d *data) PathRegex(r route.Route) string {
+	switch r.PathKind {
+	case route.PathExact:
+		return `\A` + regexQuote(r.Path) + `\z`
+	case route.PathPrefix:
+		return `\A` + regexQuote(strings.TrimSuffix(r.Path, "/")) + `(/|\z)`
+	case route.PathRegex:
+	}
+	return r.Path
 }
 
 func patternKey(r route.Route) string {
 	return string(rune('0'+int(r.HostKind))) + r.Host
-}
-
-func serverName(r route.Route) (string, error) {
-	switch r.HostKind {
-	case route.HostWildcard:
-		return "*." + r.Host, nil
-	case route.HostRegex:
-		return nginxRegex("~" + r.Host)
-	case route.HostExact, route.HostAny:
-	}
-	return r.Host, nil
 }
 
 // tree finds the routes that one host can take.
@@ -104,42 +129,47 @@ type tree struct {
 	regexHosts []route.Route
 }
 
+// undecided reports whether only the request can tell which regular expressions match a host.
+func (t tree) undecided(r route.Route, steps []step) bool {
+	return r.HostKind != route.HostExact && len(t.regexHosts) > 0 && !slices.ContainsFunc(steps, step.all)
+}
+
 // steps are the host patterns that a request for the given one may fall through, ending where
-// one matches every path. What cannot be decided before the request comes (whether a host under
-// a wildcard also matches some regular expression) is left out.
+// one matches every path. For an exact host it is known which regular expressions match it; for
+// the others the steps behind those are guarded.
 func (t tree) steps(r route.Route) []step {
 	var list []step
-	add := func(routes []route.Route) bool {
+	add := func(routes []route.Route, guarded bool) bool {
 		if len(routes) > 0 {
-			list = append(list, newStep(routes))
+			list = append(list, newStep(routes, guarded))
 		}
 		return len(routes) > 0 && list[len(list)-1].all()
 	}
-	if r.HostKind != route.HostAny && add(t.byHost[patternKey(r)]) {
+	if r.HostKind != route.HostAny && add(t.byHost[patternKey(r)], false) {
 		return list
 	}
-	if r.HostKind == route.HostExact || r.HostKind == route.HostWildcard {
+	if r.HostKind != route.HostAny {
 		for _, parent, ok := strings.Cut(r.Host, "."); ok; _, parent, ok = strings.Cut(parent, ".") {
-			if add(t.byHost[patternKey(route.Route{HostKind: route.HostWildcard, Host: parent})]) {
+			if add(t.byHost[patternKey(route.Route{HostKind: route.HostWildcard, Host: parent})], false) {
 				return list
 			}
 		}
 	}
 	if r.HostKind == route.HostExact {
 		for _, x := range t.regexHosts {
-			if t.data.matches(x.Host, r.Host) && add([]route.Route{x}) {
+			if t.data.matches(x.Host, r.Host) && add([]route.Route{x}, false) {
 				return list
 			}
 		}
 	}
-	add(t.byHost[patternKey(route.Route{HostKind: route.HostAny})])
+	add(t.byHost[patternKey(route.Route{HostKind: route.HostAny})], t.undecided(r, list))
 	return list
 }
 
 // locations arranges steps so that nginx's own order (exact, then the longest prefix, then
 // regular expressions unless the prefix says ^~) gives what the steps one after another give:
 // every prefix is ^~ and holds the expressions that come before it.
-func (t tree) locations(steps []step) []Location {
+func (t tree) locations(steps []step, undecided bool) []Location {
 	var list []Location
 	seen := make(map[string]bool)
 	literal := func(path string) {
@@ -147,8 +177,10 @@ func (t tree) locations(steps []step) []Location {
 			return
 		}
 		seen[path] = true
-		if r, ok := t.resolve(steps, path); ok {
-			list = append(list, t.location("=", path, r))
+		if s, r, ok := t.resolve(steps, path); ok {
+			list = append(list, t.location("=", path, s, r))
+		} else {
+			list = append(list, Location{Match: "=", Path: path, Guarded: undecided})
 		}
 	}
 	var inner []Location
@@ -156,9 +188,12 @@ func (t tree) locations(steps []step) []Location {
 	for _, s := range steps {
 		for _, r := range s.exact {
 			literal(r.Path)
+			if bare := strings.TrimSuffix(r.Path, "/"); bare != "" {
+				literal(bare) // else nginx would answer it with a redirect to the other
+			}
 		}
 		for _, r := range s.regex {
-			inner = append(inner, t.location("~", r.Path, r))
+			inner = append(inner, t.location("~", r.Path, s, r))
 		}
 		held := prefixes
 		for _, r := range s.prefix {
@@ -169,7 +204,7 @@ func (t tree) locations(steps []step) []Location {
 			if r.Path != "/" {
 				literal(r.Path)
 			}
-			l := t.location("^~", strings.TrimSuffix(r.Path, "/")+"/", r)
+			l := t.location("^~", strings.TrimSuffix(r.Path, "/")+"/", s, r)
 			l.Inner = slices.Clone(inner)
 			list = append(list, l)
 		}
@@ -180,30 +215,30 @@ func (t tree) locations(steps []step) []Location {
 	return list
 }
 
-func (t tree) location(match, path string, r route.Route) Location {
-	return Location{Match: match, Path: path, Backend: r.Backend, Live: t.data.live[r.Backend]}
+func (t tree) location(match, path string, s step, r route.Route) Location {
+	return Location{Match: match, Path: path, Backend: r.Backend, Live: t.data.live[r.Backend], Guarded: s.guarded}
 }
 
-// resolve finds the route of one literal path.
-func (t tree) resolve(steps []step, path string) (route.Route, bool) {
+// resolve finds the route of one literal path, and the step that it belongs to.
+func (t tree) resolve(steps []step, path string) (step, route.Route, bool) {
 	for _, s := range steps {
 		for _, r := range s.exact {
 			if r.Path == path {
-				return r, true
+				return s, r, true
 			}
 		}
 		for _, r := range s.regex {
 			if t.data.matches(r.Path, path) {
-				return r, true
+				return s, r, true
 			}
 		}
 		for _, r := range s.prefix { // longer ones first
 			if covers(r.Path, path) {
-				return r, true
+				return s, r, true
 			}
 		}
 	}
-	return route.Route{}, false
+	return step{}, route.Route{}, false
 }
 
 // covers reports whether a prefix matches a path by whole segments.

@@ -101,7 +101,7 @@ func numbers(version string) []int {
 	return list
 }
 
-var entrypointName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
+var entrypointName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
 // Validate says everything that is wrong with a view's settings and entrypoints at once.
 func (v View) Validate() error {
@@ -124,7 +124,7 @@ func (v View) Validate() error {
 	}
 	seen := make(map[string]bool)
 	for _, e := range v.Entrypoints {
-		say(!entrypointName.MatchString(e.Name), "entrypoint %q: a name is of a-z, 0-9, _ and -", e.Name)
+		say(!entrypointName.MatchString(e.Name), "entrypoint %q: a name is of a-z, 0-9 and -", e.Name)
 		say(seen[e.Name], "entrypoint %s is declared twice", e.Name)
 		seen[e.Name] = true
 		_, err := netip.ParseAddr(e.Address)

@@ -159,3 +159,24 @@ func PrintProblems(t route.Table) string {
 	}
 	return out.String()
 }
+
+// Large makes a catalog of many services, each with a host of its own.
+func Large(services, instances int) route.Snapshot {
+	s := route.Snapshot{Services: make([]route.Service, services)}
+	for i := range s.Services {
+		name := fmt.Sprintf("service-%05d", i)
+		s.Services[i] = route.Service{Name: name, Instances: make([]route.Instance, instances)}
+		for j := range s.Services[i].Instances {
+			node, port := fmt.Sprintf("node-%03d", (i+j)%200), 20000+i
+			s.Services[i].Instances[j] = route.Instance{
+				Node: node, ID: fmt.Sprintf("%s:%s.%d:80", node, name, j), Port: port,
+				Address: fmt.Sprintf("10.1.%d.%d", j, (i+j)%200), Status: route.Passing, Created: uint64(i*instances + j), Weight: 1,
+				Meta: map[string]string{
+					"fairway-host": name + ".example.test", "version": "1.2.3",
+					route.Owner: fmt.Sprintf("%06x%06x:80/tcp", i, j),
+				},
+			}
+		}
+	}
+	return s
+}
