@@ -15,6 +15,17 @@ bad_usage() {
 	exit 2
 }
 
+# help_asked ARGUMENT... prints the comment at the head of a script whose first
+# argument asks for help.
+help_asked() {
+	case ${1:-} in
+	help | -h | --help)
+		sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+		exit 0
+		;;
+	esac
+}
+
 # need PROGRAM... ends the script when one is missing, and says where it comes from.
 need() {
 	local program
