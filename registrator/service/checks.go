@@ -25,7 +25,7 @@ var checkDetails = []string{
 func isCheckKey(key string) bool { return strings.HasPrefix(key, "check_") }
 
 // readChecks reads the check keys of one port. They never become meta.
-func readChecks(settings map[string]setting, c *Container, report func(label, reason string)) containerCheck {
+func readChecks(settings map[string]setting, c *Container, report reporter) containerCheck {
 	var check containerCheck
 	for key, s := range settings {
 		switch {
@@ -48,7 +48,7 @@ func readChecks(settings map[string]setting, c *Container, report func(label, re
 	return check
 }
 
-func readStatus(s setting, report func(label, reason string)) Status {
+func readStatus(s setting, report reporter) Status {
 	status := Status(strings.ToLower(strings.TrimSpace(s.value)))
 	switch status {
 	case Passing, Warning, Critical:
@@ -60,7 +60,7 @@ func readStatus(s setting, report func(label, reason string)) Status {
 	return ""
 }
 
-func readCheckDocker(s setting, c *Container, report func(label, reason string)) (ignoreHealth bool) {
+func readCheckDocker(s setting, c *Container, report reporter) (ignoreHealth bool) {
 	on, ok := parseBool(s.value)
 	switch {
 	case !ok:

@@ -21,7 +21,7 @@ type claim struct {
 }
 
 // claim turns a slot into claims: one for each place it is reached at.
-func (b *builder) claim(c *Container, s *slot, slots []*slot, l life, report func(label, reason string)) {
+func (b *builder) claim(c *Container, s *slot, slots []*slot, l life, report reporter) {
 	row := Registration{Tags: b.tags(c, s, report)}
 	row.Status, row.Output = readChecks(s.settings, c, report).apply(c, l)
 	row.Weight = weight(s.settings["weight"], report)
@@ -68,7 +68,7 @@ func (s *slot) distinct(sp spot) string {
 
 // name is the service's name. Where a container registers several ports, a name that was not given
 // to some of them in particular gets the port as a suffix.
-func (b *builder) name(c *Container, s *slot, several bool, report func(label, reason string)) string {
+func (b *builder) name(c *Container, s *slot, several bool, report reporter) string {
 	name, why := defaultName(c)
 	given := s.settings["name"]
 	text := strings.TrimSpace(given.value)
@@ -82,7 +82,7 @@ func (b *builder) name(c *Container, s *slot, several bool, report func(label, r
 	}
 	if !inDNS(name) && why != "the Swarm service" { // Swarm's own "stack_service" is nobody's slip
 		report(cmp.Or(given.label, b.opt.Prefix+"NAME"),
-			fmt.Sprintf("Consul's DNS cannot find a service called %q, which is %s; letters, digits and hyphens can be found", name, why))
+			fmt.Sprintf("Consul's DNS cannot find a service called %q (%s); it takes up to 63 letters, digits and hyphens", name, why))
 	}
 	if several && given.scope.generic() {
 		name += "-" + strconv.Itoa(int(s.port.Number))
@@ -93,7 +93,7 @@ func (b *builder) name(c *Container, s *slot, several bool, report func(label, r
 }
 
 // aliases are the further names of a port, suffixed as its name is.
-func (b *builder) aliases(s *slot, name string, several bool, report func(label, reason string)) []string {
+func (b *builder) aliases(s *slot, name string, several bool, report reporter) []string {
 	given := s.settings["aliases"]
 	var names []string
 	for _, alias := range splitList(given.value) {
@@ -110,7 +110,7 @@ func (b *builder) aliases(s *slot, name string, several bool, report func(label,
 }
 
 // tags are the user's, then the operator's, then the protocol if it is not tcp.
-func (b *builder) tags(c *Container, s *slot, report func(label, reason string)) []string {
+func (b *builder) tags(c *Container, s *slot, report reporter) []string {
 	given := s.settings["tags"]
 	tags := slices.DeleteFunc(splitList(given.value), func(tag string) bool {
 		why := refuseText(tag)
@@ -140,7 +140,7 @@ func (b *builder) tags(c *Container, s *slot, report func(label, reason string))
 
 // pairs are the meta of a port in the order of their importance. An alias carries no routing keys:
 // the front end reaches the same container by its first name.
-func (b *builder) pairs(c *Container, s *slot, routed bool, report func(label, reason string)) []pair {
+func (b *builder) pairs(c *Container, s *slot, routed bool, report reporter) []pair {
 	pairs := []pair{{key: Owner, value: Mark(c.ID, s.port)}}
 	if routed {
 		for _, k := range s.routing {
@@ -169,7 +169,7 @@ func isReserved(key string) bool {
 	return false
 }
 
-func (b *builder) wantedID(c *Container, s *slot, report func(label, reason string)) (id, label string) {
+func (b *builder) wantedID(c *Container, s *slot, report reporter) (id, label string) {
 	given := s.settings["id"]
 	id = strings.TrimSpace(given.value)
 	if why := refuseName(id); why != "" {
@@ -192,7 +192,7 @@ func (p Port) suffix() string {
 // maxWeight is the highest weight Consul takes.
 const maxWeight = 65535
 
-func weight(s setting, report func(label, reason string)) int {
+func weight(s setting, report reporter) int {
 	if s.value == "" {
 		return 0
 	}
@@ -204,7 +204,7 @@ func weight(s setting, report func(label, reason string)) int {
 	return n
 }
 
-func tagOverride(s setting, report func(label, reason string)) bool {
+func tagOverride(s setting, report reporter) bool {
 	on, ok := parseBool(s.value)
 	if !ok {
 		report(s.label, "write true or false")

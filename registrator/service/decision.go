@@ -61,6 +61,9 @@ func (d *Decision) note(about, format string, args ...any) {
 
 func (d *Decision) refuse(format string, args ...any) { d.note("not registered", format, args...) }
 
+// reporter takes what a user wrote about one container that could not be used.
+type reporter func(label, reason string)
+
 func sortProblems(problems []Problem) []Problem {
 	slices.SortFunc(problems, func(a, b Problem) int {
 		return cmp.Or(

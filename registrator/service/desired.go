@@ -68,9 +68,9 @@ func (b *builder) find(ref string) *Container {
 }
 
 func (b *builder) container(c *Container) {
-	report := func(label, reason string) {
+	report := reporter(func(label, reason string) {
 		b.plan.Problems = append(b.plan.Problems, Problem{Container: c.Name, Label: label, Reason: reason})
-	}
+	})
 	life := lifeOf(c, b.opt.Deregister)
 	if life.fate != serve {
 		b.rest(c, life)

@@ -102,7 +102,7 @@ func (m metadata) all(p Port, key string) []setting {
 
 // readMetadata collects what a container's environment, its labels and its Swarm service's labels
 // say under the prefix. What cannot be understood is left out and reported.
-func readMetadata(c *Container, prefix string, report func(label, reason string)) metadata {
+func readMetadata(c *Container, prefix string, report reporter) metadata {
 	var m metadata
 	add := func(label, rest, value string, from origin, dotted bool) {
 		s := setting{value: value, label: label, from: from, dotted: dotted}

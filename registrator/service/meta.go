@@ -45,7 +45,7 @@ func isMetaKey(s string) bool {
 
 // buildMeta puts pairs into service meta in their order, which is the order of their importance:
 // the owner mark, the routing keys, then the user's own. What does not fit is reported.
-func buildMeta(pairs []pair, report func(label, reason string)) map[string]string {
+func buildMeta(pairs []pair, report reporter) map[string]string {
 	meta := make(map[string]string, len(pairs))
 	for _, p := range pairs {
 		if why := refusePair(p); why != "" {

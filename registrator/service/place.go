@@ -29,7 +29,7 @@ type place struct {
 // locate decides where a container is, by the first of these that holds: the address label of
 // -useIpFromLabel, host networking, the network its label names, the network the operator's flag
 // names, any network with -internal, the published ports.
-func (b *builder) locate(c *Container, network setting, report func(label, reason string)) place {
+func (b *builder) locate(c *Container, network setting, report reporter) place {
 	if at, ok := b.byAddressLabel(c, report); ok {
 		return at
 	}
@@ -65,7 +65,7 @@ func (b *builder) locate(c *Container, network setting, report func(label, reaso
 	return place{reach: byPublished, stack: stack, why: "published"}
 }
 
-func (b *builder) byAddressLabel(c *Container, report func(label, reason string)) (place, bool) {
+func (b *builder) byAddressLabel(c *Container, report reporter) (place, bool) {
 	text := c.Labels[b.opt.IPLabel]
 	if b.opt.IPLabel == "" || text == "" {
 		return place{}, false

@@ -33,7 +33,7 @@ type routePort struct {
 
 // readRouting collects the labels under the prefix. Dots become hyphens, because Consul's meta
 // keys hold no dots; the label of the Swarm service wins over the container's.
-func readRouting(c *Container, prefix string, report func(label, reason string)) routing {
+func readRouting(c *Container, prefix string, report reporter) routing {
 	found := make(map[string]setting)
 	read := func(labels map[string]string, from origin) {
 		for _, label := range slices.Sorted(maps.Keys(labels)) {
@@ -100,7 +100,7 @@ func (r routing) declared() []Port {
 // Keys for a port that is not registered are carried to every port together with its number, so
 // that the front end's status page shows the slip too. A port's name means nothing there: where
 // it is unknown nothing is carried, because to route to another port would be a guess.
-func (r routing) assign(slots []*slot, report func(label, reason string)) {
+func (r routing) assign(slots []*slot, report reporter) {
 	for i, rp := range r.ports {
 		target, why := findPort(slots, rp.value)
 		if why != "" {
@@ -160,7 +160,7 @@ func (r routing) isTarget(s *slot) bool {
 
 // unreachable reports a container that asks to be routed and has no registered TCP port: most
 // often a forgotten -P. Nobody is told of what he asked to be ignored.
-func (r routing) unreachable(slots []*slot, why string, report func(label, reason string)) {
+func (r routing) unreachable(slots []*slot, why string, report reporter) {
 	ignored := slices.ContainsFunc(slots, func(s *slot) bool { return s.ignored })
 	if len(r.keys) == 0 || ignored {
 		return

@@ -21,7 +21,7 @@ type slot struct {
 
 // slots are the ports of a container with their metadata and places, also those that are refused:
 // ignored, without the name they must have, or out of reach.
-func (b *builder) slots(c *Container, at place, r routing, m metadata, report func(label, reason string)) []*slot {
+func (b *builder) slots(c *Container, at place, r routing, m metadata, report reporter) []*slot {
 	ports := b.ports(c, at, r)
 	if len(ports) == 0 {
 		b.decide(c, "").refuse("it has no port; EXPOSE or publish one")
@@ -32,7 +32,7 @@ func (b *builder) slots(c *Container, at place, r routing, m metadata, report fu
 		if b.opt.MergeTags {
 			s.settings = mergeTags(s.settings, m.all(p, "tags"))
 		}
-		if s.refused = b.refuse(s, at, report); s.refused != "" {
+		if s.refused = b.examine(s, at, report); s.refused != "" {
 			s.decision.refuse("%s", s.refused)
 		}
 		slots = append(slots, s)
@@ -54,8 +54,8 @@ func (b *builder) ports(c *Container, at place, r routing) []Port {
 	return slices.CompactFunc(ports, func(x, y Port) bool { return compare(x, y) == 0 })
 }
 
-// refuse says why a port is not registered; empty when it is, with its spots found.
-func (b *builder) refuse(s *slot, at place, report func(label, reason string)) string {
+// examine finds where a port is reached and says why it is not registered; empty when it is.
+func (b *builder) examine(s *slot, at place, report reporter) string {
 	ignore := s.settings["ignore"]
 	on, known := parseBool(ignore.value)
 	if !known {
@@ -85,7 +85,7 @@ func (b *builder) refuse(s *slot, at place, report func(label, reason string)) s
 }
 
 // fixAddress puts SERVICE_IP in the place of every address that was found.
-func (s *slot) fixAddress(report func(label, reason string)) {
+func (s *slot) fixAddress(report reporter) {
 	ip, given := s.settings["ip"]
 	if !given || ip.value == "" {
 		return
