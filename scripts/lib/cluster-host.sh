@@ -120,7 +120,7 @@ consul_command() {
 	command=("$consul_binary" agent -server -ui -node="$1" -datacenter=dc1
 		-bootstrap-expect="$consul_servers" -bind="$(host_address "$1")" -client=0.0.0.0
 		-data-dir="$(host_state "$1")/data" -log-level=info
-		-hcl='performance { raft_multiplier = 1 }')
+		-hcl='performance { raft_multiplier = 1 } disable_update_check = true')
 	for peer in $(consul_hosts); do
 		[[ $peer == "$1" ]] || command+=(-retry-join="$(host_address "$peer")" -retry-interval=1s)
 	done
