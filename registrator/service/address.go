@@ -131,18 +131,26 @@ func twins(v4, v6 []Binding) []twin {
 // resolve turns a publication into addresses: a specific bind address is the only one that
 // answers, whatever the node's address is; a bind to all of them answers at the node's.
 func (b *builder) resolve(t twin) spot {
-	onNode := b.onNode(t.v4.Port, t.v6.Port)
-	if anywhere := (!t.v4.IP.IsValid() || t.v4.IP.IsUnspecified()) && (!t.v6.IP.IsValid() || t.v6.IP.IsUnspecified()); anywhere {
-		return onNode
+	s := b.onNode(t.v4.Port, t.v6.Port)
+	at4, at6 := t.v4.specific(), t.v6.specific()
+	if at4.IsValid() || at6.IsValid() {
+		s.fixed = netip.Addr{}
 	}
-	s := spot{v4: onNode.v4, v6: onNode.v6}
-	if t.v4.IP.IsValid() && !t.v4.IP.IsUnspecified() {
-		s.v4 = netip.AddrPortFrom(t.v4.IP, t.v4.Port)
+	if at4.IsValid() {
+		s.v4 = netip.AddrPortFrom(at4, t.v4.Port)
 	}
-	if t.v6.IP.IsValid() && !t.v6.IP.IsUnspecified() {
-		s.v6 = netip.AddrPortFrom(t.v6.IP, t.v6.Port)
+	if at6.IsValid() {
+		s.v6 = netip.AddrPortFrom(at6, t.v6.Port)
 	}
 	return s
+}
+
+// specific is the address of a binding that is bound to one address only.
+func (b Binding) specific() netip.Addr {
+	if b.IP.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return b.IP
 }
 
 // onNode is the node's address with a port for each family, 0 where nothing listens. The

@@ -152,7 +152,7 @@ func TestTag_functions(t *testing.T) {
 func TestDecision_String(t *testing.T) {
 	opt, containers := parseGiven(t, strings.Join([]string{
 		"registrator -ip= -node4 10.0.0.1",
-		"run -name web -p 80:80 -p 127.0.0.1:9000:9000 -p 53:53/udp -health healthy -e SERVICE_80_NAME=front -e SERVICE_TAGS=a,b -l fairway.host=a.test -e SERVICE_53_UDP_IP=10.9.9.9 shop",
+		"run -name web -p 80:80 -p 127.0.0.1:9000:9000 -p 53:53/udp -p 10.0.0.7:8443:443 -health healthy -e SERVICE_80_NAME=front -e SERVICE_TAGS=a,b -l fairway.host=a.test -e SERVICE_53_UDP_IP=10.9.9.9 shop",
 	}, "\n"))
 	opt.AddressFrom = "the route to Consul"
 	var got strings.Builder
@@ -172,6 +172,13 @@ web 80/tcp
   meta            fairway-host=a.test
   status          passing: healthy
   id              hostname:web:80
+web 443/tcp
+  address         10.0.0.7:8443: published
+  name            shop-443: the image shop, with its port because there are several
+  tags            a, b
+  meta            fairway-host=a.test
+  status          passing: healthy
+  id              hostname:web:443
 web 9000/tcp
   not registered  bound to 127.0.0.1, which no other machine can reach (--publish-loopback registers it all the same)
 `

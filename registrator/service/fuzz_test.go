@@ -70,7 +70,7 @@ func fuzzed(env, labels, image string, how byte, address string) Container {
 		Env: strings.Split(env, "\n"), Labels: map[string]string{}, HealthOutput: labels,
 		Networks: []Network{{Name: "shop", IPv4: netip.MustParseAddr("172.18.0.3"), IPv6: netip.MustParseAddr("2001:db8:1::3")}},
 	}
-	for _, line := range strings.Split(labels, "\n") {
+	for line := range strings.SplitSeq(labels, "\n") {
 		key, value, _ := strings.Cut(line, "=")
 		c.Labels[key] = value
 	}

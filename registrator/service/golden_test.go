@@ -3,6 +3,7 @@ package service
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -66,10 +67,10 @@ func show(p Plan) string {
 		if len(r.Tags) > 0 {
 			fmt.Fprintf(&b, "  tags %q\n", r.Tags)
 		}
-		for _, key := range sorted(r.Meta) {
+		for _, key := range slices.Sorted(maps.Keys(r.Meta)) {
 			fmt.Fprintf(&b, "  meta %s=%q\n", key, r.Meta[key])
 		}
-		for _, key := range sorted(r.Addresses) {
+		for _, key := range slices.Sorted(maps.Keys(r.Addresses)) {
 			fmt.Fprintf(&b, "  address %s %s\n", key, netip.AddrPortFrom(r.Addresses[key].IP, uint16(r.Addresses[key].Port)))
 		}
 		if r.Weight != 0 || r.EnableTagOverride {
@@ -95,22 +96,13 @@ func show(p Plan) string {
 	return b.String()
 }
 
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
 func parseGiven(t *testing.T, text string) (Options, []Container) {
 	t.Helper()
 	opt := Defaults()
 	opt.Node = Node{Name: "hostname"}
 	opt.IP = netip.MustParseAddr("192.168.1.102")
 	var containers []Container
-	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		words := splitWords(t, line)
 		switch words[0] {
 		case "registrator":
@@ -295,11 +287,15 @@ func parseNetwork(t *testing.T, s string) Network {
 	t.Helper()
 	name, rest, _ := strings.Cut(s, "=")
 	n := Network{Name: name}
-	for _, word := range strings.Split(rest, ",") {
+	for word := range strings.SplitSeq(rest, ",") {
 		switch key, value, _ := strings.Cut(word, "="); key {
 		case "":
 		case "prio":
-			n.GatewayPriority, _ = strconv.Atoi(value)
+			priority, err := strconv.Atoi(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.GatewayPriority = priority
 		case "id":
 			n.ID = value
 		case "ingress":

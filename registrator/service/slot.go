@@ -12,6 +12,7 @@ type slot struct {
 	port     Port
 	settings map[string]setting // what holds for this port
 	spots    []spot
+	given    string // the source of an address that replaces what was found
 	waiting  bool
 	refused  string // why it is not registered; empty when it is
 	ignored  bool   // because its owner said so
@@ -95,6 +96,7 @@ func (s *slot) fixAddress(report reporter) {
 		report(ip.label, why)
 		return
 	}
+	s.given = ip.source()
 	for i := range s.spots {
 		s.spots[i].fixed = addr
 	}
@@ -103,20 +105,21 @@ func (s *slot) fixAddress(report reporter) {
 
 func (b *builder) explainAddress(s *slot, at place) string {
 	var list []string
+	onNode := false
 	for _, sp := range s.spots {
 		list = append(list, sp.at().String())
+		addr := sp.at().Addr()
+		onNode = onNode || addr == b.opt.IP || addr == b.opt.Node.IPv4 || addr == b.opt.Node.IPv6
 	}
 	why := at.why
-	if at.reach == byPublished || at.reach == byNode {
-		switch {
-		case b.opt.IP.IsValid():
-			why += ", node address from -ip"
-		case b.opt.AddressFrom != "":
-			why += ", node address from " + b.opt.AddressFrom
-		}
-	}
-	if ip := s.settings["ip"]; s.spots[0].fixed.IsValid() && ip.value != "" {
-		why = ip.source()
+	switch {
+	case s.given != "":
+		why = s.given
+	case at.reach == byOwn || !onNode:
+	case b.opt.IP.IsValid():
+		why += ", node address from -ip"
+	case b.opt.AddressFrom != "":
+		why += ", node address from " + b.opt.AddressFrom
 	}
 	return strings.Join(list, ", ") + ": " + why
 }
