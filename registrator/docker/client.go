@@ -1,9 +1,9 @@
 // Package docker tells what runs on this node and when to look again. It is the only package
 // that knows Docker's client.
 //
-// It reads five endpoints and writes none: /_ping, /info, /events, /containers/json,
-// /containers/{id}/json, and where an image is known by its bare id or a node is part of a
-// Swarm, /images/{id}/json and /networks.
+// It writes nothing. It reads /_ping, /version, /info, /events, /containers/json and
+// /containers/{id}/json; where an image may be named by its bare id, /images/{id}/json; and where
+// a Swarm task runs, /networks.
 package docker
 
 import (

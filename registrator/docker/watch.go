@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
 )
 
 // lookBack is how far before its start a Watch asks for past events. The engine remembers the
@@ -78,7 +79,7 @@ func (s *stream) follow(ctx context.Context, connected func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	engine := s.client.engine.Load()
-	if err := s.ping(ctx); err != nil {
+	if err := reach(ctx, engine); err != nil {
 		return err
 	}
 	messages, errs := engine.Events(ctx, events.ListOptions{
@@ -104,11 +105,13 @@ func (s *stream) follow(ctx context.Context, connected func()) error {
 	}
 }
 
-// ping fails within the request timeout where the engine hangs; the event stream itself has none.
-func (s *stream) ping(ctx context.Context) error {
+// reach fails within the request timeout where the engine hangs; the event stream itself has none.
+// It is also what settles the API version before Events reads it: Docker's client does so without
+// its own lock.
+func reach(ctx context.Context, engine *client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if _, err := s.client.engine.Load().Ping(ctx); err != nil {
+	if _, err := engine.ServerVersion(ctx); err != nil {
 		return fmt.Errorf("reach docker: %w", err)
 	}
 	return nil

@@ -1,0 +1,242 @@
+package docker
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+
+	"fairway/registrator/service"
+)
+
+func listing(t *testing.T, c *Client) Listing {
+	t.Helper()
+	l, err := c.Containers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func one(t *testing.T, l Listing, id string) service.Container {
+	t.Helper()
+	for _, c := range l.Containers {
+		if c.ID == id {
+			return c
+		}
+	}
+	t.Fatalf("no container %s in %v", id, l.Containers)
+	return service.Container{}
+}
+
+func inspected(t *testing.T, f *fakeEngine, want string) {
+	t.Helper()
+	if got := f.takeInspects(); got != want {
+		t.Errorf("inspected %q, want %q", got, want)
+	}
+}
+
+// TestContainers_inspectsOnlyWhatMayHaveChanged is the proof that reading less misses nothing.
+func TestContainers_inspectsOnlyWhatMayHaveChanged(t *testing.T) {
+	f := newFakeEngine(t)
+	a, b := f.add("a", "10000"), f.add("b", "10001")
+	c := f.client(Options{})
+
+	listing(t, c)
+	listing(t, c)
+	inspected(t, f, "a×2 b×2") // as long as no events are followed, nothing is trusted
+
+	woken := f.watch(c)
+	listing(t, c)
+	inspected(t, f, "a×1 b×1") // anything may have happened before the stream stood (C100)
+	for range 5 {
+		listing(t, c)
+	}
+	inspected(t, f, "")
+
+	f.emit(containerEvent("health_status: healthy", a))
+	await(t, woken)
+	listing(t, c)
+	inspected(t, f, "a×1")
+
+	f.emit(events.Message{Type: events.NetworkEventType, Action: events.ActionConnect, Actor: events.Actor{ID: "n", Attributes: map[string]string{"container": b}}})
+	await(t, woken)
+	listing(t, c)
+	inspected(t, f, "b×1")
+
+	// An event was lost, but the listing shows what it would have told.
+	f.change(a, func(c *container.InspectResponse) { c.State.Health = &container.Health{Status: container.Unhealthy} })
+	if got := one(t, listing(t, c), a).Health; got != service.Unhealthy {
+		t.Errorf("health %q", got)
+	}
+	inspected(t, f, "a×1")
+	f.change(b, func(c *container.InspectResponse) { c.Name = "/c" })
+	if got := one(t, listing(t, c), b).Name; got != "c" {
+		t.Errorf("name %q", got)
+	}
+	inspected(t, f, "c×1")
+
+	f.cut() // a new stream: nothing read before counts
+	await(t, woken)
+	await(t, woken)
+	listing(t, c)
+	inspected(t, f, "a×1 c×1")
+}
+
+func TestContainers_inspectsAnewAfterMaxAge(t *testing.T) {
+	f := newFakeEngine(t)
+	f.add("a", "10000")
+	c := f.client(Options{MaxAge: time.Nanosecond})
+	f.watch(c)
+	listing(t, c)
+	listing(t, c)
+	inspected(t, f, "a×2")
+}
+
+func TestContainers_anEventDuringTheReadMakesItStale(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	c := f.client(Options{})
+	woken := f.watch(c)
+	read := c.memory.now()
+	listing(t, c)
+	f.emit(containerEvent(events.ActionPause, a))
+	await(t, woken)
+	if c.memory.fresh(a, read) {
+		t.Error("a read from before the event counts as fresh")
+	}
+}
+
+func TestContainers_C91_inspectFails(t *testing.T) {
+	f := newFakeEngine(t)
+	a, b := f.add("a", "10000"), f.add("b", "10001")
+	c := f.client(Options{})
+	f.with(func() { f.failing[b] = http.StatusInternalServerError })
+	woken := f.watch(c)
+
+	l := listing(t, c)
+	if got := one(t, l, b); got.State != service.Unknown || got.Name != "b" {
+		t.Errorf("a container that was never read: %+v", got)
+	}
+	if got := one(t, l, a).State; got != service.Running {
+		t.Errorf("the other container: %s", got)
+	}
+	if l.Failed["b"] == nil || len(l.Failed) != 1 || l.Again <= 0 || l.Again > failedRetryMin {
+		t.Errorf("failed %v, again in %s", l.Failed, l.Again)
+	}
+	f.takeInspects()
+	listing(t, c)
+	inspected(t, f, "") // it waits before it asks again
+	f.emit(containerEvent(events.ActionStart, b))
+	await(t, woken)
+	listing(t, c)
+	inspected(t, f, "b×1") // unless something happens
+
+	f.with(func() { delete(f.failing, b) })
+	for deadline := time.Now().Add(5 * time.Second); len(l.Failed) > 0 && time.Now().Before(deadline); {
+		l = listing(t, c)
+	}
+	if got := one(t, l, b).State; got != service.Running || len(l.Failed) != 0 {
+		t.Errorf("after the trouble: %s, failed %v", got, l.Failed)
+	}
+
+	f.with(func() { f.failing[a] = http.StatusInternalServerError })
+	f.emit(containerEvent(events.ActionUpdate, a))
+	await(t, woken)
+	l = listing(t, c)
+	if got := one(t, l, a); got.State != service.Running || len(got.Ports) != 1 || l.Failed["a"] == nil {
+		t.Errorf("what was known of it is not kept: %+v, failed %v", got, l.Failed)
+	}
+}
+
+func TestContainers_goneBetweenListAndInspect(t *testing.T) {
+	f := newFakeEngine(t)
+	a, b := f.add("a", "10000"), f.add("b", "10001")
+	c := f.client(Options{})
+	f.with(func() { f.unlisted[a] = true })
+	l := listing(t, c)
+	if len(l.Containers) != 1 || l.Containers[0].ID != b || len(l.Failed) != 0 {
+		t.Errorf("listed %v, failed %v", l.Containers, l.Failed)
+	}
+}
+
+func TestContainers_C97_oneHangingInspectDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	a, b := f.add("a", "10000"), f.add("b", "10001")
+	c := f.client(Options{})
+	f.with(func() { f.hanging[a] = true })
+	started := time.Now()
+	l := listing(t, c)
+	if took := time.Since(started); took > inspectTimeout+time.Second {
+		t.Errorf("took %s", took)
+	}
+	if one(t, l, b).State != service.Running || one(t, l, a).State != service.Unknown {
+		t.Errorf("listed %v", l.Containers)
+	}
+	f.with(func() { f.hanging[a] = false })
+}
+
+func TestContainers_aFailedListIsNoEmptyNode(t *testing.T) {
+	f := newFakeEngine(t)
+	f.add("a", "10000")
+	c := f.client(Options{})
+	listing(t, c)
+	f.with(func() { f.down = true })
+	if l, err := c.Containers(t.Context()); err == nil {
+		t.Fatalf("listed %v", l.Containers)
+	}
+}
+
+func TestContainers_C101_lookedAtAgainUntilBound(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "")
+	c := f.client(Options{})
+	f.watch(c)
+	l := listing(t, c)
+	if got := one(t, l, a).Ports[0].Bindings; len(got) != 1 || got[0].Port != 0 {
+		t.Fatalf("bindings %v", got)
+	}
+	if l.Again <= 0 || l.Again > unboundRetry {
+		t.Errorf("again in %s", l.Again)
+	}
+	f.change(a, func(c *container.InspectResponse) {
+		c.NetworkSettings.Ports["80/tcp"] = []nat.PortBinding{{HostIP: "0.0.0.0", HostPort: "10000"}}
+	})
+	l = listing(t, c)
+	if got := one(t, l, a).Ports[0].Bindings; len(got) != 1 || got[0].Port != 10000 || l.Again != 0 {
+		t.Errorf("bindings %v, again in %s", got, l.Again)
+	}
+
+	// A network that publishes nothing leaves the port unbound for ever: that is not waited for.
+	f.change(a, func(c *container.InspectResponse) {
+		c.NetworkSettings.Ports["80/tcp"] = nil
+		c.State.StartedAt = time.Now().Add(-unboundFor).UTC().Format(time.RFC3339Nano)
+	})
+	f.cut()
+	l = listing(t, c)
+	if l.Again != 0 {
+		t.Errorf("still waiting after %s, again in %s", unboundFor, l.Again)
+	}
+}
+
+func TestContainers_C110_theMeshIsKnownByWhatItIs(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	f.networks = []network.Summary{{ID: "mesh", Name: "my-mesh", Ingress: true}, {ID: "n1", Name: "bridge"}}
+	f.change(a, func(c *container.InspectResponse) {
+		c.Config.Labels = map[string]string{taskID: "t", "com.docker.swarm.service.name": "stack_web"}
+		c.NetworkSettings.Networks["my-mesh"] = &network.EndpointSettings{NetworkID: "mesh", IPAddress: "10.0.0.3"}
+	})
+	got := one(t, listing(t, f.client(Options{})), a)
+	if len(got.Networks) != 2 || got.Networks[0].Ingress || !got.Networks[1].Ingress {
+		t.Errorf("networks %+v", got.Networks)
+	}
+	if got.Task.ID != "t" || got.Task.ServiceName != "stack_web" {
+		t.Errorf("task %+v", got.Task)
+	}
+}
