@@ -34,7 +34,7 @@ var proxies = []struct {
 	run    func(dir string) []string
 }{
 	{"haproxy", templates.HAProxy,
-		func(dir string) []string { return []string{"-c", "-q", "-f", dir + "/haproxy.cfg"} },
+		func(dir string) []string { return []string{"-c", "-f", dir + "/haproxy.cfg"} },
 		func(dir string) []string { return []string{"-db", "-f", dir + "/haproxy.cfg"} }},
 	{"nginx", templates.Nginx,
 		func(dir string) []string { return []string{"-t", "-q", "-c", dir + "/nginx.conf"} },

@@ -95,15 +95,16 @@ func (t tree) server(name string, r route.Route) VirtualServer {
 	return s
 }
 
-// RegexHosts are the routes of an entrypoint whose host is a regular expression, in order.
-func (d *data) RegexHosts(entrypoint string) []route.Route {
+// RegexHosts are the routes of an entrypoint whose host is a regular expression, in order and in
+// groups: nginx takes no word over 4,096 bytes and no chain of over 100 variables.
+func (d *data) RegexHosts(entrypoint string) [][]route.Route {
 	var list []route.Route
 	for _, r := range d.Routes {
 		if r.HostKind == route.HostRegex && slices.Contains(r.Entrypoints, entrypoint) {
 			list = append(list, r)
 		}
 	}
-	return list
+	return slices.Collect(slices.Chunk(list, 30))
 }
 
 // PathRegex is a regular expression that matches the paths of a route.
@@ -277,9 +278,22 @@ func (d *data) compileOne(r route.Route, pattern string) error {
 }
 
 // HashSize is how many buckets nginx needs for its server names.
-func (d *data) HashSize() int {
-	size := 1024
-	for size < 4*len(d.Routes) {
+func (d *data) HashSize() int { return powerOfTwo(4 * len(d.Routes)) }
+
+// VariablesSize is how many buckets nginx needs for variables.
+func (d *data) VariablesSize() int {
+	n := 0
+	for _, r := range d.Routes {
+		if r.HostKind == route.HostRegex {
+			n += len(r.Entrypoints)
+		}
+	}
+	return powerOfTwo(8 * n)
+}
+
+func powerOfTwo(n int) int {
+	size := 2048
+	for size < n {
 		size *= 2
 	}
 	return size

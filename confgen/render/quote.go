@@ -119,10 +119,14 @@ func regexQuote(s string) string {
 //	{{ms .Settings.Timeouts.Connect}} → 2000ms
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
-// comment prints text behind "#": what could end the line is replaced.
+// comment prints text behind "#": what could end the line is replaced, and long text is cut,
+// since nginx takes no word over 4,096 bytes, not even in a comment.
 //
 //	# {{comment .Service}}
 func comment(s string) string {
+	if len(s) > 200 {
+		s = s[:200] + "..."
+	}
 	return strings.Map(func(c rune) rune {
 		if c < 0x20 || c > 0x7e {
 			return '?'

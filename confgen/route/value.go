@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// maxPattern keeps a path or regular expression within a line of either proxy's configuration.
+// Consul's own limit is 512 for a meta value; tags have none.
+const maxPattern = 1024
+
 // host is one pattern of the key host.
 type host struct {
 	kind HostKind
@@ -128,6 +132,9 @@ func checkPath(s string) error {
 	if !strings.HasPrefix(s, "/") {
 		return errors.New(`a path starts with "/", "=/" or "~"`)
 	}
+	if len(s) > maxPattern {
+		return fmt.Errorf("a path has at most %d characters", maxPattern)
+	}
 	for i := range len(s) {
 		c := s[i]
 		switch {
@@ -156,8 +163,8 @@ func checkPath(s string) error {
 // The proxies compile it with PCRE: the canonical form has only constructs that mean the same
 // there, whatever the label was written with.
 func parseRegex(s string) (string, error) {
-	if s == "" {
-		return "", errors.New("the regular expression is empty")
+	if s == "" || len(s) > maxPattern {
+		return "", fmt.Errorf("a regular expression has 1 to %d characters", maxPattern)
 	}
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
@@ -178,7 +185,7 @@ func parseRegex(s string) (string, error) {
 			return "", errors.New("a regular expression may match ASCII characters only")
 		}
 	}
-	if strings.Contains(canonical, `\x{`) {
+	if strings.Contains(canonical, `\x{`) || len(canonical) > 2*maxPattern {
 		return "", errors.New("a regular expression may match ASCII characters only")
 	}
 	return canonical, nil
@@ -186,6 +193,9 @@ func parseRegex(s string) (string, error) {
 
 // checkRegex refuses what RE2 allows and a backtracking engine or nginx must not be given.
 func checkRegex(re *syntax.Regexp, repeated bool) error {
+	if repeats(re.Op) && position(re.Sub[0].Op) {
+		return errors.New("a repetition must follow something that can be repeated")
+	}
 	switch re.Op {
 	case syntax.OpNoMatch:
 		return errors.New("the regular expression matches nothing")
@@ -207,6 +217,15 @@ func checkRegex(re *syntax.Regexp, repeated bool) error {
 		}
 	}
 	return nil
+}
+
+func repeats(op syntax.Op) bool {
+	return op == syntax.OpStar || op == syntax.OpPlus || op == syntax.OpQuest || op == syntax.OpRepeat
+}
+
+// position reports whether an operator matches a place and no character, as ^ does.
+func position(op syntax.Op) bool {
+	return op >= syntax.OpBeginLine && op <= syntax.OpNoWordBoundary
 }
 
 func parseBool(s string) (bool, error) {

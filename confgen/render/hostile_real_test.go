@@ -1,0 +1,100 @@
+//go:build real
+
+package render_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"fairway/confgen/route"
+	"fairway/confgen/route/routetest"
+)
+
+const innocents = `
+shop n1 10.0.0.1:80 passing 1 fairway-host=shop.test,*.shop.test fairway-path=/,/cart,=/robots.txt "fairway-img-host=shop.test" "fairway-img-path=~\\.(png|jpg)$"
+shop n2 10.0.0.2:80 critical 2 fairway-host=shop.test,*.shop.test fairway-path=/,/cart,=/robots.txt "fairway-img-host=shop.test" "fairway-img-path=~\\.(png|jpg)$"
+blog n1 10.0.0.3:80 passing 3 "fairway-host=~^blog[0-9]\\.test$"
+`
+
+// TestHostileLabels registers services with every kind of malice beside two good ones. Both
+// proxies must load the result, and every line that speaks of the good ones must still be there,
+// unchanged and in the same order.
+func TestHostileLabels(t *testing.T) {
+	each(t, func(t *testing.T, proxy int, dir string) {
+		good := routetest.Snapshot(t, innocents)
+		routes := 0
+		for seed := range uint64(60) {
+			r := rand.New(rand.NewPCG(seed, 7))
+			bad := route.Snapshot{Services: append([]route.Service{}, good.Services...)}
+			for n := range 60 {
+				bad.Services = append(bad.Services, hostileService(r, n))
+			}
+			v := view(t, bad, dir)
+			routes += len(v.Routes)
+			if err := write(t, proxy, dir, v); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			mixed := lines(t, dir)
+			alone := v
+			alone.Table = route.Build(good, route.Settings{Entrypoints: v.Entrypoints})
+			if err := write(t, proxy, dir, alone); err != nil {
+				t.Fatal(err)
+			}
+			for file, want := range lines(t, dir) {
+				if missing := notIn(want, mixed[file]); missing != "" {
+					t.Fatalf("seed %d: %s has lost the line %q", seed, file, missing)
+				}
+			}
+		}
+		t.Logf("%d routes went through", routes)
+		if routes < 60*10 {
+			t.Errorf("only %d routes: the values are too odd to prove anything", routes)
+		}
+	})
+}
+
+var numbered = regexp.MustCompile(`_\d+_\d+|\{\d+\}`)
+
+func lines(t *testing.T, dir string) map[string][]string {
+	t.Helper()
+	files := make(map[string][]string)
+	for _, pattern := range []string{"*.cfg", "*.conf", "maps/*.map"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(data)) {
+				// nginx tells routes with a regular expression for a host apart by their number.
+				line = numbered.ReplaceAllString(line, "")
+				if strings.Contains(line, "shop") || strings.Contains(line, "blog") || strings.Contains(line, "10.0.0.") {
+					files[filepath.Base(name)] = append(files[filepath.Base(name)], strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+	return files
+}
+
+// notIn returns the first line of part that does not occur in whole behind the ones before it.
+func notIn(part, whole []string) string {
+	i := 0
+	for _, line := range part {
+		for i < len(whole) && whole[i] != line {
+			i++
+		}
+		if i == len(whole) {
+			return line
+		}
+		i++
+	}
+	return ""
+}
