@@ -61,9 +61,11 @@ func bindingsOf(stack *Container, p Port) []Binding {
 	return nil
 }
 
+const notPublished = "exposed, not published"
+
 func (b *builder) published(bindings []Binding) (spots []spot, waiting bool, why string) {
 	if len(bindings) == 0 {
-		return nil, false, "exposed, not published"
+		return nil, false, notPublished
 	}
 	var v4, v6 []Binding
 	for _, binding := range bindings {

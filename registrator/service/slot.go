@@ -74,6 +74,9 @@ func (b *builder) examine(s *slot, at place, report reporter) string {
 		return ""
 	}
 	if len(s.spots) == 0 {
+		if at.reach == byPublished && why != notPublished { // somebody published it, and nobody can reach it
+			report(fmt.Sprintf("-p …:%d/%s", s.port.Number, s.port.Protocol), why)
+		}
 		return why
 	}
 	s.fixAddress(report)
