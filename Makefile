@@ -23,17 +23,20 @@ help: ## list the targets
 build: ## static binaries of this machine's kind in bin/
 	$(BUILD) -o bin/ $(PROGRAMS)
 
+ARCHS ?= amd64 arm64
+
 .PHONY: build-linux
-build-linux: ## static binaries for linux/amd64 and linux/arm64 in bin/linux-*/
-	@mkdir -p bin/linux-amd64 bin/linux-arm64
-	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/linux-amd64/ $(PROGRAMS)
-	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/linux-arm64/ $(PROGRAMS)
+build-linux: $(ARCHS:%=build-linux-%) ## static binaries for the images in bin/linux-*/ (ARCHS="amd64 arm64")
+
+build-linux-%:
+	@mkdir -p bin/linux-$*
+	GOOS=linux GOARCH=$* $(BUILD) -o bin/linux-$*/ $(PROGRAMS)
 
 .PHONY: images
-images: build-linux ## fairway/registrator, fairway/confgen and fairway/web for both, each under 25 MB
+images: build-linux ## fairway/registrator, fairway/confgen and fairway/web, each under 25 MB (ARCHS)
 	scripts/setup docker dockerd iptables ip curl setsid flock
 	scripts/engine up
-	env $$(scripts/engine env) scripts/images
+	env $$(scripts/engine env) scripts/images $(ARCHS:%=linux/%)
 
 .PHONY: demo
 demo: ## show it all on this machine (PORT=8080); SWARM=1: on a Swarm of four nodes
