@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +54,45 @@ func newCluster(t *testing.T, name string) *cluster {
 	c.consul = client
 	c.loadImages()
 	return c
+}
+
+// images are what the stacks are made of; the proxies' come from this machine's own programs.
+var images = []string{"fairway/registrator", "fairway/confgen", "fairway/web", "fairway-test/haproxy:debian", "fairway-test/nginx:debian"}
+
+// build compiles what goes into the images, once for all clusters.
+var build = sync.OnceValue(func() error {
+	return command(exec.Command("make", "--no-print-directory", "build-linux"))
+})
+
+// loadImages builds the images on the manager and copies them to every node.
+func (c *cluster) loadImages() {
+	c.t.Helper()
+	if err := build(); err != nil {
+		c.t.Fatal(err)
+	}
+	engine := c.script("env", "cluster-master")
+	for _, args := range [][]string{
+		{"scripts/images", "linux/" + runtime.GOARCH},
+		{"scripts/proxy-image", "haproxy"},
+		{"scripts/proxy-image", "nginx"},
+	} {
+		cmd := exec.Command(filepath.Join(testbed.Root(), args[0]), args[1:]...)
+		cmd.Env = append(os.Environ(), engine)
+		if err := command(cmd); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	_, host, _ := strings.Cut(engine, "=")
+	c.script(append([]string{"load", "--from", host}, images...)...)
+}
+
+// command runs cmd in the module's folder; its error carries what it printed.
+func command(cmd *exec.Cmd) error {
+	cmd.Dir = testbed.Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", cmd, err, out)
+	}
+	return nil
 }
 
 // script runs scripts/cluster and returns what it printed, trimmed.
