@@ -3,9 +3,13 @@
 package render_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"fairway/confgen/route/routetest"
 )
 
 const matchingCatalog = `
@@ -194,4 +198,56 @@ func TestMatching(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMatchingAgrees makes random tables and requests out of few words, so that most of them
+// touch, and wants both proxies to take the route that the table itself names.
+func TestMatchingAgrees(t *testing.T) {
+	hosts := []string{"a.com", "b.a.com", "c.b.a.com", "*.a.com", "*.b.a.com", "*.com", "~^b", `~a\\.com$`, `~^c\\.b`, "~x", ""}
+	paths := []string{"/", "/p", "/p/q", "/p/q/r", "=/p", "=/p/", "=/p/q", "~^/p", "~q", "~/r$", "~^/$"}
+	askHosts := []string{"a.com", "b.a.com", "c.b.a.com", "d.c.b.a.com", "x.com", "com", "x.org", "b.org"}
+	askPaths := []string{"/", "/p", "/p/", "/pp", "/p/q", "/p/q/", "/p/qq", "/p/q/r", "/r", "/p/q/r/s", "/q", "/x/r"}
+	const services, seeds = 6, 25
+	addresses := make([]string, services)
+	for i := range addresses {
+		addresses[i] = service(t, fmt.Sprintf("s%d", i))
+	}
+	each(t, func(t *testing.T, proxy int, _ string) {
+		found := 0
+		for seed := range uint64(seeds) {
+			r := rand.New(rand.NewPCG(seed, 3))
+			var text strings.Builder
+			for i, address := range addresses {
+				fmt.Fprintf(&text, "s%d n %s passing %d", i, address, i+1)
+				for n := range 1 + r.IntN(2) {
+					if host := hosts[r.IntN(len(hosts))]; host != "" {
+						fmt.Fprintf(&text, " \"fairway-r%d-host=%s\"", n, host)
+					}
+					fmt.Fprintf(&text, " \"fairway-r%d-path=%s,%s\" fairway-r%d-priority=%d", n, paths[r.IntN(len(paths))], paths[r.IntN(len(paths))], n, r.IntN(3))
+				}
+				text.WriteString("\n")
+			}
+			dir := t.TempDir()
+			v := view(t, routetest.Snapshot(t, text.String()), dir)
+			address := start(t, proxy, dir, v)
+			for _, host := range askHosts {
+				for _, path := range askPaths {
+					want := "404"
+					if r, ok := v.Match("web", host, path); ok {
+						want = r.Service
+						found++
+					}
+					if got := get(t, address, host, path); got.who() != want {
+						t.Errorf("seed %d: %s%s: %s, want %s", seed, host, path, got.who(), want)
+					}
+				}
+			}
+			if t.Failed() {
+				t.Fatalf("catalog:\n%s%s", text.String(), routetest.Print(v.Table))
+			}
+		}
+		if found < seeds*len(askHosts)*len(askPaths)/4 {
+			t.Errorf("only %d requests found a route: the words are too far apart", found)
+		}
+	})
 }
