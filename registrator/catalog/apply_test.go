@@ -1,0 +1,307 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway/registrator/service"
+)
+
+// pass makes one pass with a plan.
+func pass(t *testing.T, c *Client, p service.Plan) (Result, error) {
+	t.Helper()
+	o, err := c.Observed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Apply(t.Context(), o, service.Diff(o.Rows, p))
+}
+
+func done(t *testing.T, c *Client, p service.Plan) Result {
+	t.Helper()
+	r, err := pass(t, c, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (f *fakeConsul) holds(names ...string) {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var got []string
+	for _, s := range f.services {
+		got = append(got, s.Service)
+		if c := f.checks["service:"+s.ID]; c == nil || c.Status != api.HealthPassing || c.ServiceID != s.ID {
+			f.t.Errorf("check of %s: %+v", s.ID, c)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, names) {
+		f.t.Errorf("the catalog holds %q, want %q", got, names)
+	}
+}
+
+func TestApply_C94_aRoundTripLeavesNothingToDo(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	if r := done(t, c, plan("a", "b")); r.Written != 3 || f.take() != "6" {
+		t.Errorf("%+v: node and two rows are not one transaction of six operations", r)
+	}
+	f.holds("a", "b")
+	if f.node.Meta["external-source"] != "fairway" || f.node.Meta["fairway-version"] != "v1" || len(f.node.Meta) != 3 {
+		t.Errorf("node metadata %v", f.node.Meta)
+	}
+	for range 5 {
+		if r := done(t, c, plan("a", "b")); r.Written != 0 || f.take() != "" {
+			t.Fatalf("a pass without a change wrote: %+v", r)
+		}
+	}
+	if r := done(t, c, plan("b")); r.Written != 1 || f.take() != "1" {
+		t.Errorf("one deletion: %+v", r)
+	}
+	f.holds("b")
+}
+
+func TestApply_transactionsAreBounded(t *testing.T) {
+	f := newFakeConsul(t)
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("s%03d", i))
+	}
+	done(t, f.clientOf(), plan(names...))
+	f.holds(names...)
+	if got := f.take(); got != "64 64 64 10" {
+		t.Errorf("transactions of %s operations", got)
+	}
+
+	big := plan("x", "y", "z")
+	for i := range big.Registrations {
+		big.Registrations[i].Meta = maps.Clone(big.Registrations[i].Meta)
+		big.Registrations[i].Meta["big"] = strings.Repeat("x", 100<<10)
+	}
+	f = newFakeConsul(t)
+	done(t, f.clientOf(), big)
+	f.holds("x", "y", "z")
+	if got := f.take(); got != "6 2" {
+		t.Errorf("transactions of %s operations for rows of 100 KiB each", got)
+	}
+}
+
+func TestApply_C87_oneRowRefusedOnce(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	f.refuse["hostname:b:80"] = 1
+	r := done(t, c, plan("a", "b", "c"))
+	f.holds("a", "c")
+	if len(r.Refused) != 1 || r.Refused[0].ID != "hostname:b:80" || r.Again <= 0 || r.Again > time.Second {
+		t.Fatalf("%+v", r)
+	}
+	f.take()
+	if done(t, c, plan("a", "b", "c")); f.take() != "" {
+		t.Error("the refused row was tried again at once")
+	}
+	untilWritten(t, c, plan("a", "b", "c"))
+	f.holds("a", "b", "c")
+}
+
+func TestApply_C88_theOnlyRowRefusedOnce(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	done(t, c, plan())
+	f.refuse["hostname:a:80"] = 1
+	if r := done(t, c, plan("a")); len(r.Refused) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	untilWritten(t, c, plan("a"))
+	f.holds("a")
+}
+
+func TestApply_C89_aDeletionRefusedOnce(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	done(t, c, plan("a"))
+	f.refuse["hostname:a:80"] = 1
+	done(t, c, plan())
+	f.holds("a")
+	untilWritten(t, c, plan())
+	f.holds()
+}
+
+// untilWritten makes passes until nothing is refused.
+func untilWritten(t *testing.T, c *Client, p service.Plan) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		if r := done(t, c, p); len(r.Refused) == 0 {
+			return
+		}
+	}
+	t.Fatal("still refused after 5 s")
+}
+
+func TestApply_C106_theCulpritAloneBacksOff(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	f.refuse["hostname:bad:80"] = 1 << 30
+	done(t, c, plan("a", "bad"))
+	f.take()
+	r := done(t, c, plan("a", "b", "bad"))
+	f.holds("a", "b")
+	if got := f.take(); got != "2" || len(r.Refused) != 1 {
+		t.Errorf("transactions of %s operations, %+v", got, r)
+	}
+
+	changed := plan("a", "b", "bad")
+	changed.Registrations[2].Port++
+	done(t, c, changed)
+	if got := f.take(); got != "2" {
+		t.Errorf("a refused row that has changed was not tried at once: %q", got)
+	}
+	if r := done(t, c, plan("a", "b")); len(r.Refused) != 0 || r.Again != 0 {
+		t.Errorf("a row nobody asks for any more is remembered: %+v", r)
+	}
+}
+
+func TestApply_C106_backsOffLongerAndLonger(t *testing.T) {
+	c := newFakeConsul(t).clientOf()
+	u := c.put(row("a"))
+	var last time.Duration
+	for range 20 {
+		c.refuse(u, errors.New("no"))
+		last = time.Until(c.refused[u.id].until)
+	}
+	if last < refusedRetryMax/3 || last > 2*refusedRetryMax {
+		t.Errorf("after 20 refusals the next try is in %s", last)
+	}
+}
+
+func TestApply_oneRowMakesConsulFail(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	done(t, c, plan())
+	f.fail["hostname:bad:80"] = 1 << 30
+	if r := done(t, c, plan("a", "b", "bad", "c")); len(r.Refused) != 1 || r.Refused[0].ID != "hostname:bad:80" {
+		t.Errorf("%+v", r)
+	}
+	f.holds("a", "b", "c")
+}
+
+func TestApply_consulItselfFails(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	o, err := c.Observed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.with(func() { f.down = true })
+	var names []string
+	for i := range 30 {
+		names = append(names, fmt.Sprintf("s%02d", i))
+	}
+	o.NodeChange = ""
+	f.take()
+	if r, err := c.Apply(t.Context(), o, service.Diff(nil, plan(names...))); err == nil || r.Txns > 4 {
+		t.Errorf("%v after %d transactions", err, r.Txns)
+	}
+}
+
+func TestApply_aRefusedNodeIsAnError(t *testing.T) {
+	f := newFakeConsul(t)
+	f.refuse[""] = 1
+	if r, err := pass(t, f.clientOf(), plan("a")); err == nil || !strings.Contains(err.Error(), "Permission denied") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	f.holds()
+}
+
+func TestObserved_C97_aHangEndsWithTheDeadline(t *testing.T) {
+	f := newFakeConsul(t)
+	release := make(chan struct{})
+	f.with(func() { f.hanging = release })
+	defer close(release)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	started := time.Now()
+	if _, err := f.clientOf().Observed(ctx); err == nil || time.Since(started) > time.Second {
+		t.Errorf("%v after %s", err, time.Since(started))
+	}
+}
+
+func TestObserved_aFailedReadIsNoEmptyCatalog(t *testing.T) {
+	f := newFakeConsul(t)
+	f.down = true
+	if o, err := f.clientOf().Observed(t.Context()); err == nil {
+		t.Errorf("observed %+v", o)
+	}
+}
+
+func TestObserved_C105_anAgentOwnsTheName(t *testing.T) {
+	f := newFakeConsul(t)
+	f.checks["serfHealth"] = &api.HealthCheck{CheckID: "serfHealth", Status: api.HealthPassing}
+	_, err := f.clientOf().Observed(t.Context())
+	if !IsAgent(err) || !strings.Contains(err.Error(), "--node-name") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestObserved_anotherEngineOfOurName(t *testing.T) {
+	f := newFakeConsul(t)
+	done(t, f.clientOf(), plan("a"))
+	ours := f.clientOf(func(o *Options) { o.Meta = map[string]string{metaDocker: "engine-2"} })
+
+	f.keys["fairway/nodes/hostname"] = &api.KVPair{Key: "fairway/nodes/hostname", Session: "alive"}
+	if _, err := ours.Observed(t.Context()); !errors.Is(err, ErrTaken) {
+		t.Errorf("while the other lives: %v", err)
+	}
+	f.with(func() { f.keys["fairway/nodes/hostname"].Session = "" })
+	o, err := ours.Observed(t.Context())
+	if err != nil || o.NodeChange == "" {
+		t.Errorf("after its end: %q, %v", o.NodeChange, err)
+	}
+}
+
+func TestObserved_whatOthersPutOnTheNodeStays(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	done(t, c, plan())
+	f.with(func() { f.node.Meta["rack"] = "7"; f.node.Meta["fairway-version"] = "v0" })
+	done(t, c, plan())
+	if f.node.Meta["rack"] != "7" || f.node.Meta["fairway-version"] != "v1" {
+		t.Errorf("metadata %v", f.node.Meta)
+	}
+	f.take()
+	f.with(func() { f.checks[AliveID].Status = api.HealthCritical })
+	if done(t, c, plan()); f.take() != "2" || f.checks[AliveID].Status != api.HealthPassing {
+		t.Errorf("the node is not alive again: %+v", f.checks[AliveID])
+	}
+}
+
+func TestLeave_takesTheNodeOnlyWhenItIsOurs(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	done(t, c, plan("a", "b"))
+	f.services["theirs"] = &api.AgentService{ID: "theirs", Service: "theirs"}
+	if err := c.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.services) != 1 || f.node == nil {
+		t.Errorf("left %v, node %v", f.services, f.node)
+	}
+	f.with(func() { delete(f.services, "theirs") })
+	done(t, c, plan("a"))
+	if err := c.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.services) != 0 || f.node != nil {
+		t.Errorf("left %v, node %v", f.services, f.node)
+	}
+}
