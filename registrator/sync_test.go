@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"fairway/internal/daemon"
+	"fairway/internal/reconcile"
+	"fairway/registrator/catalog"
+	"fairway/registrator/docker"
+	"fairway/registrator/service"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The clients of the tests themselves keep connections until they have been idle for a while.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
+
+// worlds are both worlds of a syncer, in memory.
+type worlds struct {
+	listing  docker.Listing
+	listErr  error
+	observed catalog.Observed
+	readErr  error
+	applied  []service.Changes
+	result   catalog.Result
+	applyErr error
+}
+
+func (w *worlds) Containers(context.Context) (docker.Listing, error) { return w.listing, w.listErr }
+
+func (w *worlds) Observed(context.Context) (catalog.Observed, error) { return w.observed, w.readErr }
+
+func (w *worlds) Apply(_ context.Context, _ catalog.Observed, c service.Changes) (catalog.Result, error) {
+	w.applied = append(w.applied, c)
+	return w.result, w.applyErr
+}
+
+func newTestSyncer(w *worlds, wake reconcile.Wake) (*syncer, *logBuffer) {
+	log := &logBuffer{}
+	d := daemon.ForTest(hclog.New(&hclog.LoggerOptions{Output: log}), "")
+	again := time.AfterFunc(time.Hour, wake.Now)
+	again.Stop()
+	return &syncer{
+		options: service.Defaults(), docker: w, catalog: w, report: newReport(d.Log, d.Metrics), again: again,
+		dockerPart: newPart(d, "docker"), consulPart: newPart(d, "consul"), synced: newPart(d, "first-sync"),
+	}, log
+}
+
+// owned is a row of ours that no container asks for.
+var owned = service.Registration{ID: "n:gone:80", Name: "gone", Meta: map[string]string{service.Owner: "0123456789ab:80/tcp"}}
+
+func TestPass_aFailedReadWritesNothing(t *testing.T) {
+	for name, w := range map[string]*worlds{
+		"docker": {listErr: errors.New("docker is away"), observed: catalog.Observed{Rows: []service.Registration{owned}}},
+		"consul": {readErr: errors.New("consul is away")},
+	} {
+		s, log := newTestSyncer(w, reconcile.NewWake())
+		for range 3 {
+			if err := s.pass(t.Context()); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		if len(w.applied) != 0 {
+			t.Errorf("%s: applied %v", name, w.applied)
+		}
+		if n := log.count(name + " is away"); n != 1 {
+			t.Errorf("%s: the outage was logged %d times:\n%s", name, n, log)
+		}
+	}
+}
+
+func TestPass_C91_whatCannotBeReadKeepsItsRows(t *testing.T) {
+	w := &worlds{observed: catalog.Observed{Rows: []service.Registration{owned}}}
+	s, _ := newTestSyncer(w, reconcile.NewWake())
+	w.listing.Containers = []service.Container{{ID: "0123456789ab" + strings.Repeat("0", 52), Name: "gone", State: service.Unknown}}
+	w.listing.Failed = map[string]error{"gone": errors.New("inspect: no")}
+	if err := s.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.listing = docker.Listing{}
+	if err := s.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.applied) != 2 || len(w.applied[0].Delete) != 0 || len(w.applied[1].Delete) != 1 {
+		t.Errorf("applied %+v", w.applied)
+	}
+}
+
+func TestPass_troubleIsToldOnceAndItsEnd(t *testing.T) {
+	w := &worlds{result: catalog.Result{Refused: []catalog.Refused{{ID: "x", Err: errors.New("denied")}}}}
+	w.listing.Failed = map[string]error{"web": errors.New("inspect: no")}
+	s, log := newTestSyncer(w, reconcile.NewWake())
+	for range 3 {
+		if err := s.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, once := range []string{"consul refuses a row", "container cannot be read"} {
+		if n := log.count(once); n != 1 {
+			t.Errorf("%q %d times:\n%s", once, n, log)
+		}
+	}
+	w.result, w.listing = catalog.Result{}, docker.Listing{}
+	for range 2 {
+		if err := s.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := log.count("all containers are registered"); n != 1 {
+		t.Errorf("the end was told %d times:\n%s", n, log)
+	}
+}
+
+func TestPass_looksAgainAfterTheShortestDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wake := reconcile.NewWake()
+		w := &worlds{listing: docker.Listing{Again: time.Minute}, result: catalog.Result{Again: time.Second}}
+		s, _ := newTestSyncer(w, wake)
+		started := time.Now()
+		for range 3 { // each pass moves the one timer
+			if err := s.pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-wake
+		if took := time.Since(started); took != time.Second {
+			t.Errorf("woken after %s", took)
+		}
+		w.listing, w.result = docker.Listing{}, catalog.Result{}
+		if err := s.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-wake:
+			t.Error("woken without a reason")
+		case <-time.After(time.Hour):
+		}
+	})
+}
+
+func TestOutlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, end := context.WithCancel(t.Context())
+		ctx, cancel := outlive(parent, time.Second)
+		defer cancel()
+		started := time.Now()
+		end()
+		<-ctx.Done()
+		if took := time.Since(started); took != time.Second {
+			t.Errorf("ended %s after its parent", took)
+		}
+	})
+}
