@@ -27,17 +27,20 @@ note_image() { docker image inspect "$1" >/dev/null 2>&1 || note image "$1"; }
 
 # programs builds what goes into the images, and the load client for here.
 programs() {
-	local arch version
+	local arch version image
 	arch=$(docker version --format '{{.Server.Arch}}')
 	version=$(git -C "$root" describe --tags --always --dirty 2>/dev/null || echo dev)
 	mkdir -p "$root/bin/linux-$arch"
 	(
-		cd "$root"
+		cd "$root" || exit
 		CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -ldflags="-s -w -X main.version=$version" \
 			-o "bin/linux-$arch/" ./registrator ./confgen ./examples/web
 		go build -trimpath -o bin/load ./scripts/load
 	)
-	for image in registrator confgen web; do note_image "fairway/$image:latest" && note_image "fairway/$image:latest-$arch"; done
+	for image in registrator confgen web; do
+		note_image "fairway/$image:latest"
+		note_image "fairway/$image:latest-$arch"
+	done
 	"$here/images" "linux/$arch" | while read -r line; do show "$line"; done
 }
 
@@ -45,7 +48,7 @@ programs() {
 # official one if the engine has it, one made of this machine's HAProxy, or the
 # official one from its registry.
 haproxy_image() {
-	local official=haproxy:2.8
+	local official=haproxy:2.8 version
 	if [[ -n ${HAPROXY_IMAGE:-} ]]; then
 		:
 	elif docker image inspect "$official" >/dev/null 2>&1; then
@@ -60,13 +63,14 @@ haproxy_image() {
 		docker pull --quiet "$official" >/dev/null
 	fi
 	export HAPROXY_IMAGE
-	show "$HAPROXY_IMAGE: $(docker run --rm --entrypoint haproxy "$HAPROXY_IMAGE" -v | sed -n '1s/ [0-9/]* - .*//p')"
+	version=$(docker run --rm --entrypoint haproxy "$HAPROXY_IMAGE" -v) || die "no HAProxy in the image $HAPROXY_IMAGE"
+	show "$HAPROXY_IMAGE: $(sed -n '1s/ [0-9/]* - .*//p' <<<"$version")"
 }
 
 # consul_image makes the image fairway-demo/consul of the machine's Consul, with
 # its libraries where it is not static.
 consul_image() {
-	local binary work library
+	local binary work library version
 	binary=$("$here/get-consul")
 	work=$(mktemp -d)
 	mkdir "$work/root"
@@ -78,7 +82,8 @@ consul_image() {
 	note_image fairway-demo/consul:latest
 	docker build --quiet --tag fairway-demo/consul "$work" >/dev/null 2>"$work/said" || die "image of Consul: $(<"$work/said")"
 	rm -rf "$work"
-	show "fairway-demo/consul: $(docker run --rm fairway-demo/consul version | head -1)"
+	version=$(docker run --rm fairway-demo/consul version) || die "$binary does not run in a container"
+	show "fairway-demo/consul: ${version%%$'\n'*}"
 }
 
 # remove_images removes what was not there before.

@@ -130,8 +130,9 @@ consul_instances() {
 }
 
 start_registrator() {
-	local where=(--network bridge)
-	[[ $network != host ]] || where=(--ip "$(docker inspect --format '{{.NetworkSettings.Gateway}}' "$prefix-consul")")
+	local where
+	where=(--ip "$(docker inspect --format '{{.NetworkSettings.Gateway}}' "$prefix-consul")")
+	[[ $network == host ]] || where+=(--network bridge)
 	run registrator "${parts[@]}" --user 0:0 --volume "$socket:/var/run/docker.sock:ro" \
 		fairway/registrator --consul-addr "$consul_inside" --http-addr off "${where[@]}"
 	eventually 30 "wait for registrator" node_registered || exit 1
@@ -143,8 +144,8 @@ start_front_end() {
 	# The empty volume takes over the owner of /fairway in confgen's image, so
 	# confgen comes first; HAProxy waits for its first configuration.
 	run confgen "${parts[@]}" --user "$user" --volume "$prefix:/fairway" \
-		--env FAIRWAY_STATS_USER=demo --env FAIRWAY_STATS_PASSWORD=demo \
-		fairway/confgen --consul-addr "$consul_inside" --entrypoint "web=$bind"
+		--env CONFGEN_STATS_USER=demo --env CONFGEN_STATS_PASSWORD=demo \
+		fairway/confgen --consul-addr "$consul_inside" --http-addr off --entrypoint "web=$bind"
 	run haproxy "${parts[@]}" "${publish[@]}" --user "$user" --volume "$prefix:/fairway" --stop-signal SIGUSR1 \
 		--entrypoint /bin/sh "$HAPROXY_IMAGE" -c "trap 'exit 0' TERM USR1
 			ulimit -n 65536 2>/dev/null || true

@@ -22,7 +22,7 @@ swarm_up() {
 	cluster load --from "$DOCKER_HOST" fairway/registrator fairway/confgen fairway/web "$HAPROXY_IMAGE" >/dev/null
 
 	step "docker stack deploy -c examples/stack.yml fairway"
-	CONSUL_HTTP_ADDR=$(cluster ip consul):8500 FAIRWAY_STATS_USER=demo FAIRWAY_STATS_PASSWORD=demo \
+	CONSUL_HTTP_ADDR=$(cluster ip consul):8500 CONFGEN_STATS_USER=demo CONFGEN_STATS_PASSWORD=demo \
 		docker stack deploy --resolve-image never -c "$root/examples/stack.yml" fairway 2>&1 |
 		while read -r line; do show "$line"; done
 	scale 1
