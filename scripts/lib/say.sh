@@ -2,6 +2,9 @@
 # Sourced by the scripts: how they speak, and how they end.
 # Exit codes are the programs' own: 0 done, 1 something went wrong, 2 wrong usage.
 
+# Where distributions do not put a user's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
