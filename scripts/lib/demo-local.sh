@@ -16,14 +16,19 @@ browser_host=cluster.localhost
 local_up() {
 	steps=8
 	need docker curl jq go
-	trap local_trouble EXIT
 
 	step "Docker"
 	engine
 	choose_network
+	# A port in use is found out before what runs is touched, unless we use it.
+	noted port | grep -qx "$PORT" || port_free PORT "$PORT"
+	noted port | grep -qx "$CONSUL_PORT" || port_free CONSUL_PORT "$CONSUL_PORT"
 	remove_containers
 	port_free PORT "$PORT"
 	port_free CONSUL_PORT "$CONSUL_PORT"
+	note port "$PORT"
+	note port "$CONSUL_PORT"
+	trap local_trouble EXIT
 
 	step "programs and images"
 	programs
@@ -52,7 +57,7 @@ local_up() {
 	rotation "$host" 6
 
 	step "one of three is stopped, under load"
-	under_load "$host" docker stop --time 30 "$prefix-web-2"
+	under_load "$host" stop_web 2
 	show "left: $(consul_instances)"
 
 	step "and started again"
@@ -162,6 +167,9 @@ web() {
 	started=$EPOCHREALTIME
 	show "web-$1 started"
 }
+
+# stop_web N takes the container away as an operator would; it drains for 3 s.
+stop_web() { docker stop -t 30 "$prefix-web-$1" >/dev/null; }
 
 remove_containers() {
 	local ids
