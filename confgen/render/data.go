@@ -17,11 +17,35 @@ type data struct {
 	live     map[string]bool // backends with a server that takes requests
 }
 
-// backendData is the dot of a block that prints one backend. It knows nothing else, so that its
-// text can be kept until the backend changes.
+// part is the dot of a block that prints one part of a configuration. It knows nothing but the
+// part and the settings, so that its text can be kept until one of them changes.
+type part interface {
+	id() string // unique among parts that one block prints
+	same(part) bool
+}
+
 type backendData struct {
 	route.Backend
-	Settings Settings
+	Settings *Settings
+}
+
+func (b backendData) id() string { return b.Name }
+
+func (b backendData) same(p part) bool {
+	o, ok := p.(backendData)
+	return ok && b.Name == o.Name && b.Service == o.Service && slices.Equal(b.Servers, o.Servers)
+}
+
+type virtualServerData struct {
+	VirtualServer
+	Settings *Settings
+}
+
+func (v virtualServerData) id() string { return v.Entrypoint.Name + " " + v.Name }
+
+func (v virtualServerData) same(p part) bool {
+	o, ok := p.(virtualServerData)
+	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same)
 }
 
 func newData(v View) (*data, error) {

@@ -13,9 +13,10 @@ import (
 // never leaves it, so each block holds all routes that a request for its host may take, also
 // those of less precise hosts, in the order that HAProxy's lookup has.
 type VirtualServer struct {
-	Name      string // for server_name; "" for the default server
-	Locations []Location
-	Regex     bool // some location asks first whether a regular expression matches the host
+	Entrypoint route.Entrypoint
+	Name       string // for server_name; "" for the default server
+	Locations  []Location
+	Regex      bool // some location asks first whether a regular expression matches the host
 }
 
 // Location is a location block.
@@ -26,6 +27,11 @@ type Location struct {
 	Live    bool       // false: nobody would answer
 	Guarded bool       // routes whose host is a regular expression come before this one
 	Inner   []Location // regular expressions that come before a prefix
+}
+
+func (l Location) same(o Location) bool {
+	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded &&
+		slices.EqualFunc(l.Inner, o.Inner, Location.same)
 }
 
 // step is the routes of one host pattern, split by kind of path.
@@ -56,11 +62,11 @@ func (s step) all() bool {
 
 // VirtualServers are the server blocks of an entrypoint: exact hosts, wildcards, and the default
 // server, which also serves hosts that only regular expressions match.
-func (d *data) VirtualServers(entrypoint string) []VirtualServer {
-	t := tree{data: d, byHost: make(map[string][]route.Route)}
+func (d *data) VirtualServers(entrypoint route.Entrypoint) []VirtualServer {
+	t := tree{data: d, entrypoint: entrypoint, byHost: make(map[string][]route.Route)}
 	var order []route.Route // one for each host pattern, in order of precedence
 	for _, r := range d.Routes {
-		if !slices.Contains(r.Entrypoints, entrypoint) {
+		if !slices.Contains(r.Entrypoints, entrypoint.Name) {
 			continue
 		}
 		if r.HostKind == route.HostRegex {
@@ -88,7 +94,7 @@ func (t tree) server(name string, r route.Route) VirtualServer {
 	steps := t.steps(r)
 	guarded := slices.ContainsFunc(steps, func(s step) bool { return s.guarded })
 	undecided := guarded || t.undecided(r, steps)
-	s := VirtualServer{Name: name, Locations: t.locations(steps, undecided), Regex: undecided}
+	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, Locations: t.locations(steps, undecided), Regex: undecided}
 	if !slices.ContainsFunc(steps, step.all) {
 		s.Locations = append(s.Locations, Location{Path: "/", Guarded: undecided})
 	}
@@ -126,6 +132,7 @@ func patternKey(r route.Route) string {
 // tree finds the routes that one host can take.
 type tree struct {
 	data       *data
+	entrypoint route.Entrypoint
 	byHost     map[string][]route.Route
 	regexHosts []route.Route
 }

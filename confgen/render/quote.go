@@ -2,6 +2,10 @@ package render
 
 import (
 	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -23,14 +27,13 @@ func (r *Renderer) funcs() template.FuncMap {
 		"mapKey":       mapKey,
 		"logFormat":    logFormat,
 		"regexQuote":   regexQuote,
+		"hostPort":     hostPort,
 		"ms":           milliseconds,
 		"quarter":      func(d time.Duration) time.Duration { return max(d/4, time.Millisecond) },
 		"comment":      comment,
 		"generation":   func() string { return Generation },
 	}
-	for name, f := range own {
-		funcs[name] = f
-	}
+	maps.Copy(funcs, own)
 	return funcs
 }
 
@@ -112,6 +115,16 @@ func regexQuote(s string) string {
 		out.WriteByte(s[i])
 	}
 	return out.String()
+}
+
+// hostPort joins an IP address, or "*", and a port, with brackets where there must be some.
+//
+//	{{hostPort "fd00::1" 80}} → [fd00::1]:80
+func hostPort(host string, port int) (string, error) {
+	if _, err := netip.ParseAddr(host); err != nil && host != "*" {
+		return "", fmt.Errorf("%q is not an IP address", host)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
 // milliseconds prints a duration the way both proxies read it.

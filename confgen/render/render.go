@@ -23,23 +23,22 @@ type Renderer struct {
 	mu      sync.Mutex
 	tmpl    *template.Template
 	outputs []string
-	memory  map[string]remembered
-	now     View // of the render under way
-	last    Settings
+	memory  map[string]*remembered
+	now     Settings // of the last rendering, which what is remembered was printed from
 }
 
-// remembered is the text of one backend's block as it was printed last.
+// remembered is the text of one part as it was printed last.
 type remembered struct {
-	backend route.Backend
-	text    string
-	used    bool
+	part part
+	text string
+	used bool
 }
 
 // New compiles the templates of all layers. A file of a later layer takes the place of one with
 // the same name, and a {{define}} in a later layer the place of a block with the same name, so
 // that a user changes one block without copying the rest.
 func New(layers ...fs.FS) (*Renderer, error) {
-	r := &Renderer{memory: make(map[string]remembered)}
+	r := &Renderer{memory: make(map[string]*remembered)}
 	r.tmpl = template.New("").Option("missingkey=error").Funcs(r.funcs())
 	for _, layer := range layers {
 		if err := r.parseLayer(layer); err != nil {
@@ -93,10 +92,9 @@ func (r *Renderer) Render(v View) ([]File, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.now = v
-	if r.last != v.Settings {
+	if r.now != v.Settings {
 		clear(r.memory)
-		r.last = v.Settings
+		r.now = v.Settings
 	}
 	data, err := newData(v)
 	if err != nil {
@@ -127,26 +125,30 @@ func (r *Renderer) guess(name string) int {
 	return size
 }
 
-// remember prints a {{define}} block for one backend, or returns what it printed last time when
-// neither the backend nor the settings have changed. With 5,000 services and one change this is
-// the difference between printing 50,000 server lines and printing ten.
-func (r *Renderer) remember(name string, b route.Backend) (string, error) {
-	key := name + "\x00" + b.Name
-	if m, ok := r.memory[key]; ok && sameBackend(m.backend, b) {
+// remember prints a {{define}} block for one part of the configuration, or returns what it
+// printed last time when neither the part nor the settings have changed. With 5,000 services and
+// one change this is the difference between printing 50,000 server lines and printing ten.
+func (r *Renderer) remember(name string, dot any) (string, error) {
+	var p part
+	switch v := dot.(type) {
+	case route.Backend:
+		p = backendData{Backend: v, Settings: &r.now}
+	case VirtualServer:
+		p = virtualServerData{VirtualServer: v, Settings: &r.now}
+	default:
+		return "", fmt.Errorf("remember %q: takes one of .Backends or .VirtualServers, not %T", name, dot)
+	}
+	key := name + "\x00" + p.id()
+	if m, ok := r.memory[key]; ok && m.part.same(p) {
 		m.used = true
-		r.memory[key] = m
 		return m.text, nil
 	}
-	var out bytes.Buffer
-	if err := r.tmpl.ExecuteTemplate(&out, name, backendData{Backend: b, Settings: r.now.Settings}); err != nil {
+	var out strings.Builder
+	if err := r.tmpl.ExecuteTemplate(&out, name, p); err != nil {
 		return "", err
 	}
-	r.memory[key] = remembered{backend: b, text: out.String(), used: true}
+	r.memory[key] = &remembered{part: p, text: out.String(), used: true}
 	return out.String(), nil
-}
-
-func sameBackend(a, b route.Backend) bool {
-	return a.Name == b.Name && a.Service == b.Service && slices.Equal(a.Servers, b.Servers)
 }
 
 // forget drops the blocks of backends that are gone.
@@ -157,6 +159,5 @@ func (r *Renderer) forget() {
 			continue
 		}
 		m.used = false
-		r.memory[key] = m
 	}
 }

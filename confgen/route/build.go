@@ -47,6 +47,7 @@ func (b *builder) problem(p Problem) { b.problems = append(b.problems, p) }
 // candidate is an instance that carries routing labels.
 type candidate struct {
 	in        *Instance
+	service   string
 	addr      netip.Addr
 	labels    *parsed
 	container string // from the owner mark; "" for services registered by hand
@@ -94,7 +95,7 @@ func compareInstances(x, y *Instance) int {
 
 func (b *builder) readInstances(name string, instances []*Instance) []candidate {
 	var variants []*parsed
-	said := make(map[Problem]int) // the same problem of many instances is said once
+	said := make(said)
 	var list []candidate
 	var silent []*Instance
 	for _, in := range instances {
@@ -119,8 +120,11 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 		if fault != "" {
 			b.problem(Problem{Service: name, Instance: in.ID, Key: "address", Reason: fault + "; the instance gets no requests"})
 		}
-		c := candidate{in: in, addr: addr, labels: labels, port: in.Port}
+		c := candidate{in: in, service: name, addr: addr, labels: labels, port: in.Port}
 		c.container, c.port, c.udp = owner(in)
+		if list == nil {
+			list = make([]candidate, 0, len(instances))
+		}
 		list = append(list, c)
 	}
 	if len(list) > 0 {
@@ -133,7 +137,10 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 }
 
 // perInstance reports a problem for the first instance that has it and counts the others.
-func (b *builder) perInstance(said map[Problem]int, service, instance string, p Problem) {
+// said remembers problems that several instances have, to say each once.
+type said map[Problem]int
+
+func (b *builder) perInstance(said said, service, instance string, p Problem) {
 	at, again := said[p]
 	if !again {
 		said[p] = len(b.problems)

@@ -26,15 +26,18 @@ func owner(in *Instance) (container string, port int, udp bool) {
 // selectPorts bars instances from routes that mean another port of their container, or that
 // leave open which of several ports is meant: guessing would send requests to the wrong one.
 func (b *builder) selectPorts(services []service) {
-	first := make(map[string]*candidate)
+	total := 0
+	for i := range services {
+		total += len(services[i].candidates)
+	}
+	first := make(map[string]*candidate, total)
 	shared := make(map[string][]*candidate)
-	owners := make(map[*candidate]string)
 	var containers []string
 	for i := range services {
 		for j := range services[i].candidates {
 			c := &services[i].candidates[j]
 			if c.container == "" {
-				b.selectOne(services[i].name, c)
+				b.selectOne(c)
 				continue
 			}
 			if len(shared[c.container]) > 0 {
@@ -49,11 +52,10 @@ func (b *builder) selectPorts(services []service) {
 					containers = append(containers, c.container)
 				}
 			}
-			owners[c] = services[i].name
 		}
 	}
 	for _, name := range containers {
-		b.selectAmong(shared[name], owners)
+		b.selectAmong(shared[name])
 	}
 }
 
@@ -63,11 +65,11 @@ func (c *candidate) named() bool {
 }
 
 // selectOne handles a service registered by hand: a named port must be the registered one.
-func (b *builder) selectOne(service string, c *candidate) {
+func (b *builder) selectOne(c *candidate) {
 	for _, w := range c.labels.wishes {
 		if w.port != 0 && w.port != c.port {
 			c.barred = append(c.barred, w.name)
-			b.problem(Problem{Service: service, Instance: c.in.ID, Key: label(b.parser.name, w.name, "port"),
+			b.problem(Problem{Service: c.service, Instance: c.in.ID, Key: label(b.parser.name, w.name, "port"),
 				Reason: fmt.Sprintf("names port %d, but the instance is registered at port %d", w.port, c.port)})
 		}
 	}
@@ -75,7 +77,7 @@ func (b *builder) selectOne(service string, c *candidate) {
 
 // selectAmong handles the ports of one container that carry routing labels. They share the
 // container's labels, so each route is on several of them unless it names its port.
-func (b *builder) selectAmong(list []*candidate, services map[*candidate]string) {
+func (b *builder) selectAmong(list []*candidate) {
 	names := make(map[string]bool)
 	for _, c := range list {
 		for _, w := range c.labels.wishes {
@@ -83,11 +85,11 @@ func (b *builder) selectAmong(list []*candidate, services map[*candidate]string)
 		}
 	}
 	for name := range names {
-		b.selectRoute(name, list, services)
+		b.selectRoute(name, list)
 	}
 }
 
-func (b *builder) selectRoute(name string, list []*candidate, services map[*candidate]string) {
+func (b *builder) selectRoute(name string, list []*candidate) {
 	var open, tcp []int // ports for which no port is named; all that carry HTTP
 	matched := false
 	for _, c := range list {
@@ -125,7 +127,7 @@ func (b *builder) selectRoute(name string, list []*candidate, services map[*cand
 		}
 		c.barred = append(c.barred, name)
 		if reason != "" {
-			b.problem(Problem{Service: services[c], Instance: c.in.ID, Key: label(b.parser.name, name, "port"), Reason: reason})
+			b.problem(Problem{Service: c.service, Instance: c.in.ID, Key: label(b.parser.name, name, "port"), Reason: reason})
 		}
 	}
 }

@@ -61,9 +61,13 @@ func (b *builder) servers(members []member) []Server {
 	}
 	list := make([]Server, len(latest))
 	for i, m := range latest {
+		address := m.in.Address
+		if strings.Contains(address, ":") { // IPv6 has several spellings, and one for IPv4 too
+			address = m.addr.String()
+		}
 		list[i] = Server{
-			Name:    serverName(m),
-			Address: addressText(m),
+			Name:    serverName(m.in, address),
+			Address: address,
 			Port:    m.in.Port,
 			Weight:  weight(m),
 			State:   Maint,
@@ -92,37 +96,28 @@ func (b *builder) lastResort(members []member, list []Server) {
 	}
 }
 
-func addressText(m member) string {
-	if s := m.in.Address; !m.addr.Is6() && m.addr.String() == s {
-		return s
-	}
-	return m.addr.String()
-}
-
 // serverName is unique in a backend, because address and port are: what follows the last "_"
 // can be read back.
-func serverName(m member) string {
-	var s strings.Builder
-	node := m.in.Node
+func serverName(in *Instance, address string) string {
+	node := in.Node
 	if len(node) > 64 {
 		node = node[:64]
 	}
 	if node == "" {
 		node = "node"
 	}
-	s.Grow(len(node) + 24)
+	name := make([]byte, 0, len(node)+len(address)+7)
 	for i := range len(node) {
 		if c := node[i]; safeInServerName(c) {
-			s.WriteByte(c)
+			name = append(name, c)
 		} else {
-			s.WriteByte('-')
+			name = append(name, '-')
 		}
 	}
-	s.WriteByte('_')
-	s.WriteString(m.addr.String())
-	s.WriteByte(':')
-	s.WriteString(strconv.Itoa(m.in.Port))
-	return s.String()
+	name = append(name, '_')
+	name = append(name, address...)
+	name = append(name, ':')
+	return string(strconv.AppendInt(name, int64(in.Port), 10))
 }
 
 func safeInServerName(c byte) bool {

@@ -12,7 +12,7 @@ import (
 func (b *builder) service(s *service, claims []Route) []Route {
 	var own []Backend
 	for _, name := range routeNames(s) {
-		var members []member
+		members := make([]member, 0, len(s.candidates))
 		for i := range s.candidates {
 			c := &s.candidates[i]
 			if w := c.wish(name); w != nil && !slices.Contains(c.barred, name) {
@@ -157,7 +157,7 @@ var perInstanceKeys = map[string]bool{"weight": true, "port": true}
 
 // differences shows which values lost to the leader's.
 func (b *builder) differences(service, name string, lead member, group []member) {
-	said := make(map[Problem]int)
+	said := make(said)
 	for _, m := range group {
 		if m.wish == lead.wish || maps.Equal(m.wish.values, lead.wish.values) {
 			continue
