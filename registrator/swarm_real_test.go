@@ -15,6 +15,9 @@ import (
 func TestSwarm(t *testing.T) {
 	w := newWorld(t)
 	w.engine.Run("swarm", "init", "--advertise-addr", "172.17.0.1")
+	// Swarm pulls before it uses what is there: from a registry that refuses at once.
+	const image = "127.0.0.1:1/web:1"
+	w.engine.Image(image)
 	w.start(func(o *Options) { o.IP = "" })
 	w.ready()
 
@@ -42,7 +45,7 @@ func TestSwarm(t *testing.T) {
 
 	w.sub("C107_hostModePort", func(t *testing.T, w *world) {
 		w.engine.Run("service", "create", "-d", "--name", "stack_web", "--publish", "mode=host,target=8080,published=8088",
-			"--container-label", "fairway.host=cluster.test", "--no-resolve-image", "web", "-drain", "100ms")
+			"--container-label", "fairway.host=cluster.test", "--no-resolve-image", image, "-drain", "100ms")
 		s := w.service(tasks(w, 1)[0])
 		if s.Service != "stack_web" || s.Address != "172.17.0.1" || s.Port != 8088 || s.Meta["fairway-host"] != "cluster.test" {
 			t.Errorf("registered %s at %s:%d, %v", s.Service, s.Address, s.Port, s.Meta)
@@ -70,7 +73,7 @@ func TestSwarm(t *testing.T) {
 
 	w.sub("stopSignalIsSeenOnScaleDown", func(t *testing.T, w *world) {
 		w.engine.Run("service", "create", "-d", "--name", "slow", "--publish", "mode=host,target=8080,published=8089",
-			"--no-resolve-image", "web", "-drain", "3s")
+			"--no-resolve-image", image, "-drain", "3s")
 		id := tasks(w, 1)[0]
 		w.engine.Run("service", "scale", "-d", "slow=0")
 		testbed.Eventually(t, soon, "the task is stopping", func() error {
