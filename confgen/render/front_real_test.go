@@ -33,14 +33,18 @@ var proxies = []struct {
 	check  func(dir string) []string
 	run    func(dir string) []string
 }{
-	{"haproxy", templates.HAProxy,
+	{
+		"haproxy", templates.HAProxy,
 		func(dir string) []string { return []string{"-c", "-f", dir + "/haproxy.cfg"} },
-		func(dir string) []string { return []string{"-db", "-f", dir + "/haproxy.cfg"} }},
-	{"nginx", templates.Nginx,
+		func(dir string) []string { return []string{"-db", "-f", dir + "/haproxy.cfg"} },
+	},
+	{
+		"nginx", templates.Nginx,
 		func(dir string) []string { return []string{"-t", "-q", "-c", dir + "/nginx.conf"} },
 		func(dir string) []string {
 			return []string{"-g", "daemon off; master_process off;", "-c", dir + "/nginx.conf"}
-		}},
+		},
+	},
 }
 
 // service is a server on loopback that says who it is and what it was asked.
@@ -64,9 +68,7 @@ func catalog(t testing.TB, text string) route.Snapshot {
 		if name, _, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.Contains(line, "ADDRESS") {
 			line = strings.Replace(line, "ADDRESS", service(t, name), 1)
 		}
-		if strings.Contains(line, "DEAD") {
-			line = strings.Replace(line, "DEAD", fmt.Sprintf("127.0.0.1:%d", testbed.Port(t)), 1)
-		}
+		line = strings.Replace(line, "DEAD", fmt.Sprintf("127.0.0.1:%d", testbed.Port(t)), 1)
 		out.WriteString(line)
 	}
 	return routetest.Snapshot(t, out.String())

@@ -130,8 +130,15 @@ func TestAtLeast(t *testing.T) {
 		version, least string
 		want           bool
 	}{
-		{"", "1.0", false}, {"1.27.4", "1.27.4", true}, {"1.27.3", "1.27.4", false}, {"1.28", "1.27.4", true},
-		{"2.6.12-1+deb12u4", "2.6", true}, {"2.10", "2.9", true}, {"3", "2.6", true}, {"2", "2.6", false}, {"nonsense", "1.0", false},
+		{"", "1.0", false},
+		{"1.27.4", "1.27.4", true},
+		{"1.27.3", "1.27.4", false},
+		{"1.28", "1.27.4", true},
+		{"2.6.12-1+deb12u4", "2.6", true},
+		{"2.10", "2.9", true},
+		{"3", "2.6", true},
+		{"2", "2.6", false},
+		{"nonsense", "1.0", false},
 	} {
 		if got := (render.Settings{Version: c.version}).AtLeast(c.least); got != c.want {
 			t.Errorf("%q at least %q: %v", c.version, c.least, got)
@@ -149,8 +156,18 @@ func TestQuote(t *testing.T) {
 		{`{{comment "a\nb\u00e9"}}`, `a?b?`},
 		{`{{ms .Settings.Timeouts.Connect}}`, `2000ms`},
 		{`{{regexQuote "a.b_c/d"}}`, `a\.b_c\/d`},
-		{`{{haproxyQuote "a\nb"}}`, ``}, {`{{haproxyQuote "a\x00b"}}`, ``}, {`{{haproxyWord ""}}`, ``}, {`{{haproxyWord "a;b c"}}`, ``}, {`{{haproxyWord "a'b"}}`, ``}, {`{{haproxyWord "#a"}}`, ``},
-		{`{{nginxQuote "$host"}}`, ``}, {`{{nginxRegex "a\nb"}}`, ``}, {`{{mapKey "a b"}}`, ``}, {`{{mapKey "#a"}}`, ``}, {`{{mapKey "a\nb c"}}`, ``}, {`{{mapKey ""}}`, ``},
+		{`{{haproxyQuote "a\nb"}}`, ``},
+		{`{{haproxyQuote "a\x00b"}}`, ``},
+		{`{{haproxyWord ""}}`, ``},
+		{`{{haproxyWord "a;b c"}}`, ``},
+		{`{{haproxyWord "a'b"}}`, ``},
+		{`{{haproxyWord "#a"}}`, ``},
+		{`{{nginxQuote "$host"}}`, ``},
+		{`{{nginxRegex "a\nb"}}`, ``},
+		{`{{mapKey "a b"}}`, ``},
+		{`{{mapKey "#a"}}`, ``},
+		{`{{mapKey "a\nb c"}}`, ``},
+		{`{{mapKey ""}}`, ``},
 	} {
 		r, err := render.New(folder("x.tmpl", c.text))
 		if err != nil {
@@ -226,8 +243,10 @@ func FuzzHostile(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, service, node, key, value, path string) {
-		in := route.Instance{Node: node, ID: node, Address: "10.0.0.1", Port: 80, Status: route.Passing, Created: 9, Tags: []string{"fairway." + key + "=" + path},
-			Meta: map[string]string{"fairway-" + key: value, "fairway-path": path, "fairway-host": "b.com," + value}}
+		in := route.Instance{
+			Node: node, ID: node, Address: "10.0.0.1", Port: 80, Status: route.Passing, Created: 9, Tags: []string{"fairway." + key + "=" + path},
+			Meta: map[string]string{"fairway-" + key: value, "fairway-path": path, "fairway-host": "b.com," + value},
+		}
 		good := route.Instance{Node: "n", ID: "n:good:80", Address: "10.0.0.2", Port: 80, Status: route.Passing, Created: 1, Meta: map[string]string{"fairway-host": "good.test"}}
 		table := route.Build(route.Snapshot{Services: []route.Service{{Name: service, Instances: []route.Instance{in}}, {Name: "good", Instances: []route.Instance{good}}}}, route.Settings{})
 		if r, ok := table.Match("web", "good.test", "/"); service != "good" && (!ok || r.Service != "good") {

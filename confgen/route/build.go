@@ -129,8 +129,10 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 	}
 	if len(list) > 0 {
 		for _, in := range silent {
-			b.perInstance(said, name, in.ID, Problem{Key: b.parser.name + ".host",
-				Reason: "carries no routing label, but other instances of the service do; it gets no requests"})
+			b.perInstance(said, name, in.ID, Problem{
+				Key:    b.parser.name + ".host",
+				Reason: "carries no routing label, but other instances of the service do; it gets no requests",
+			})
 		}
 	}
 	return list

@@ -60,9 +60,11 @@ func (b *builder) contest(holders []Route, c Route) []string {
 		if h.Priority > c.Priority {
 			why = "has the higher priority"
 		}
-		b.problem(Problem{Service: c.Service, Key: label(b.parser.name, c.Name, claimKey(c)),
+		b.problem(Problem{
+			Service: c.Service, Key: label(b.parser.name, c.Name, claimKey(c)),
 			Reason: fmt.Sprintf("%s on %s belongs to %s, which %s; it comes here when that is gone",
-				c.Pattern(), strings.Join(lost, ", "), describe(h), why)})
+				c.Pattern(), strings.Join(lost, ", "), describe(h), why),
+		})
 	}
 	return left
 }

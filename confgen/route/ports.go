@@ -69,8 +69,10 @@ func (b *builder) selectOne(c *candidate) {
 	for _, w := range c.labels.wishes {
 		if w.port != 0 && w.port != c.port {
 			c.barred = append(c.barred, w.name)
-			b.problem(Problem{Service: c.service, Instance: c.in.ID, Key: label(b.parser.name, w.name, "port"),
-				Reason: fmt.Sprintf("names port %d, but the instance is registered at port %d", w.port, c.port)})
+			b.problem(Problem{
+				Service: c.service, Instance: c.in.ID, Key: label(b.parser.name, w.name, "port"),
+				Reason: fmt.Sprintf("names port %d, but the instance is registered at port %d", w.port, c.port),
+			})
 		}
 	}
 }

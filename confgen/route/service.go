@@ -169,18 +169,22 @@ func (b *builder) differences(service, name string, lead member, group []member)
 			if mine == leads || perInstanceKeys[key] {
 				continue
 			}
-			b.perInstance(said, service, m.in.ID, Problem{Key: label(b.parser.name, name, key),
+			b.perInstance(said, service, m.in.ID, Problem{
+				Key: label(b.parser.name, name, key),
 				Reason: fmt.Sprintf("instances disagree: says %s, but %s of %s is in use, because it is the newest in the best health",
-					orNothing(mine), orNothing(leads), lead.in.ID)})
+					orNothing(mine), orNothing(leads), lead.in.ID),
+			})
 		}
 	}
 }
 
 // apart shows that instances under one service name ask for routes that have nothing in common.
 func (b *builder) apart(service, name string, first []member, lead member) {
-	b.problem(Problem{Service: service, Instance: lead.in.ID, Key: label(b.parser.name, name, "host"),
+	b.problem(Problem{
+		Service: service, Instance: lead.in.ID, Key: label(b.parser.name, name, "host"),
 		Reason: fmt.Sprintf("asks for other hosts and paths than %s under the same service name: each is served by its own instances; a service name of its own would keep them apart in Consul too",
-			leader(first).in.ID)})
+			leader(first).in.ID),
+	})
 }
 
 func orNothing(s string) string {
@@ -210,12 +214,17 @@ func (b *builder) backendName(s *service, n, group int, w *wish) string {
 		name += "." + safeName(w.name)
 	}
 	if group > 0 {
-		for h, p := range w.claims {
-			name += "." + safeName(strings.Trim(h.name+strings.ReplaceAll(p.name, "/", "."), "."))
-			break
-		}
+		name += "." + safeName(strings.Trim(w.first(), "."))
 	}
 	return b.unique(name)
+}
+
+// first names the first host and path of a wish.
+func (w *wish) first() string {
+	for h, p := range w.claims {
+		return h.name + strings.ReplaceAll(p.name, "/", ".")
+	}
+	return ""
 }
 
 func (b *builder) unique(name string) string {
