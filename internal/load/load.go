@@ -13,14 +13,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Options say what to ask for, how hard, and for how long.
@@ -42,8 +41,9 @@ type Options struct {
 	Requests int64
 	// Duration ends the run after so long; 0 means no such bound.
 	Duration time.Duration
-	// Rate is the number of requests a second that all workers together start;
-	// 0 means as many as they can.
+	// Rate is the number of requests a second that all workers together start,
+	// on average, at random moments, as independent clients do: evenly spaced
+	// ones fall into step with a round robin. 0 means as many as they can.
 	Rate float64
 	// Timeout bounds one request, connecting included; 0 means ten seconds.
 	Timeout time.Duration
@@ -102,7 +102,7 @@ type Run struct {
 	opt      Options
 	starting context.Context    // ends when no further request is to be started
 	stop     context.CancelFunc // ends starting
-	limit    *rate.Limiter      // nil without a rate
+	turns    *turns             // nil without a rate
 	tickets  atomic.Int64       // requests started
 	workers  sync.WaitGroup
 	tally    tally
@@ -131,7 +131,7 @@ func Start(ctx context.Context, opt Options) (*Run, error) {
 		r.starting, r.stop = context.WithCancel(ctx)
 	}
 	if opt.Rate > 0 {
-		r.limit = rate.NewLimiter(rate.Limit(opt.Rate), 1)
+		r.turns = &turns{mean: time.Duration(float64(time.Second) / opt.Rate)}
 	}
 	r.tally.begin(time.Now())
 	for range opt.KeepAlive {
@@ -193,8 +193,34 @@ func (r *Run) mayStart() bool {
 	if r.opt.Requests > 0 && r.tickets.Add(1) > r.opt.Requests {
 		return false
 	}
-	if r.limit != nil && r.limit.Wait(r.starting) != nil {
-		return false // The end comes before the turn.
+	return r.turns == nil || r.turns.wait(r.starting)
+}
+
+// turns hands out the moments at which requests start: a Poisson process.
+type turns struct {
+	mean time.Duration // between two of them
+
+	mu   sync.Mutex
+	next time.Time
+}
+
+// wait waits for the next free moment; false when the end comes before it.
+// Moments that nobody was free for are not made up for.
+func (t *turns) wait(ctx context.Context) bool {
+	t.mu.Lock()
+	if now := time.Now(); t.next.Before(now) {
+		t.next = now
 	}
-	return true
+	turn := t.next
+	t.next = turn.Add(time.Duration(rand.ExpFloat64() * float64(t.mean)))
+	t.mu.Unlock()
+
+	timer := time.NewTimer(time.Until(turn))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
