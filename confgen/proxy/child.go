@@ -128,6 +128,8 @@ func (c *Child) once(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = c.opt.Stdout, c.opt.Stderr
 	// A group of its own: a Ctrl-C at the terminal is for this process to handle in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A worker that outlives its master keeps the output open; do not wait for that.
+	cmd.WaitDelay = 500 * time.Millisecond
 	release, err := start(cmd)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.opt.Command[0], err)
@@ -165,7 +167,7 @@ func (c *Child) watch(ctx context.Context, cmd *exec.Cmd, ended <-chan error) er
 	for {
 		select {
 		case err := <-ended:
-			if err != nil {
+			if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 				return fmt.Errorf("%s: %w", c.opt.Command[0], err)
 			}
 			return nil

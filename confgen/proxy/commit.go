@@ -35,6 +35,7 @@ func (t *Target) commit(have, want tree) (written []string, err error) {
 		}
 		if p != nil {
 			pending = append(pending, p)
+			t.reached("written " + p.rel)
 		}
 	}
 	for _, p := range pending {
@@ -42,6 +43,7 @@ func (t *Target) commit(have, want tree) (written []string, err error) {
 			return written, fmt.Errorf("replace %s: %w", p.rel, err)
 		}
 		written = append(written, p.rel)
+		t.reached("renamed " + p.rel)
 	}
 	return written, syncFolders(pending)
 }

@@ -70,6 +70,7 @@ type haproxyDriver struct {
 	timeout time.Duration
 	log     hclog.Logger
 
+	seen bool  // HAProxy was there when it was last looked at
 	mute error // why the stats socket was of no use when it was last asked
 }
 
@@ -92,11 +93,13 @@ func isMap(path string) bool { return strings.HasSuffix(path, ".map") }
 
 // status asks the worker, by the stats socket or else through the master.
 func (d *haproxyDriver) status(ctx context.Context) (status, error) {
-	for deadline := time.Now().Add(time.Second); ; {
+	deadline := time.Now().Add(absence)
+	for {
 		s, err := d.look(ctx)
-		// A master that executes itself is absent for a moment, its worker never is. With no
-		// stats socket to ask the worker, only time tells.
-		if !errors.Is(err, ErrNotRunning) || d.StatsSocket != "" || time.Now().After(deadline) {
+		// A master that executes itself is absent for a moment, so absence has to last before
+		// it is believed of a HAProxy that was there.
+		if !errors.Is(err, ErrNotRunning) || !d.seen || time.Now().After(deadline) {
+			d.seen = err == nil
 			return s, err
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
@@ -105,22 +108,35 @@ func (d *haproxyDriver) status(ctx context.Context) (status, error) {
 	}
 }
 
+// absence is how long all sockets have to be without a listener to mean that HAProxy has ended.
+const absence = time.Second
+
 func (d *haproxyDriver) look(ctx context.Context) (status, error) {
 	processes, masterErr := d.processes(ctx)
 	info, err := d.workerInfo(ctx)
+	var s status
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case err == nil:
+		s = status{generation: info.Description, instance: instance(info)}
+	case ctx.Err() != nil:
 		return status{}, ctx.Err()
-	case err != nil && (d.StatsSocket == "" || haproxy.Absent(d.mute)) && (d.MasterSocket == "" || haproxy.Absent(masterErr)):
+	case d.absent(masterErr):
 		return status{}, fmt.Errorf("%w: %w", ErrNotRunning, err)
-	case err != nil:
+	case d.MasterSocket != "" && masterErr == nil && len(processes.Workers) > 0:
+		// The worker hangs, and only its master can replace it.
+		s = status{instance: fmt.Sprintf("%d@unknown", processes.Workers[0])}
+	default:
 		return status{}, err
 	}
-	s := status{generation: info.Description, instance: instance(info)}
 	if len(processes.Old) >= d.OldWorkers {
 		s.patience = fmt.Sprintf("%d old workers still end their connections (hard-stop-after bounds them)", len(processes.Old))
 	}
 	return s, nil
+}
+
+// absent reports whether nobody listened on any socket when they were last asked.
+func (d *haproxyDriver) absent(masterErr error) bool {
+	return (d.StatsSocket == "" || haproxy.Absent(d.mute)) && (d.MasterSocket == "" || haproxy.Absent(masterErr))
 }
 
 func instance(info haproxy.Info) string {
@@ -150,7 +166,9 @@ func (d *haproxyDriver) workerInfo(ctx context.Context) (haproxy.Info, error) {
 			return info, nil
 		}
 	}
-	if d.MasterSocket == "" {
+	if d.MasterSocket == "" || d.StatsSocket != "" && !haproxy.Absent(d.mute) {
+		// A worker that hangs on its own socket hangs on this way too, and every question to
+		// it takes one of the few sessions that the master has.
 		return haproxy.Info{}, d.mute
 	}
 	conn, err := d.master.Master(ctx)

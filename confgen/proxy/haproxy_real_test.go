@@ -206,5 +206,5 @@ func TestApply_F45_F49_scaleAndStructure(t *testing.T) {
 	if err := one.get("c.test"); err != nil {
 		t.Errorf("F48: new host: %v", err)
 	}
-	clients.expectNone(t, 500)
+	clients.expectNone(t, 200)
 }

@@ -114,13 +114,11 @@ func (r *reloading) ask(ctx context.Context) error {
 	}
 }
 
-// gone tells a master that is between two lives, whose worker still answers, from none at all.
+// gone tells a master that is between two lives from one that has ended: after a while its
+// worker does not answer either.
 func (r *reloading) gone(ctx context.Context) bool {
-	if r.StatsSocket == "" {
-		return false // Nothing else to ask: the timeout decides.
-	}
-	_, err := r.statsInfo(ctx)
-	return haproxy.Absent(err)
+	_, err := r.status(ctx)
+	return errors.Is(err, ErrNotRunning)
 }
 
 // look reports whether the reload is done; silent means that the master does not answer now.

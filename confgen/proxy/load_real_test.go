@@ -86,6 +86,7 @@ type noRetry struct {
 	address string
 	keep    bool
 	client  *http.Client
+	said    string
 }
 
 func (n *noRetry) get(host string) error {
@@ -110,9 +111,11 @@ func (n *noRetry) get(host string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
 		return err
 	}
+	n.said = string(body)
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %s", resp.Status)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -169,7 +170,7 @@ func (d *nginxDriver) reload(ctx context.Context, t tree, _ status) (attempts in
 
 // confirmed looks once. Files without a generation are confirmed by new workers, where those can
 // be seen; where not, the checker's word and the delivered signal have to do.
-func (d *nginxDriver) confirmed(ctx context.Context, t tree, before string) (ok bool, why string) {
+func (d *nginxDriver) confirmed(ctx context.Context, t tree, before []string) (ok bool, why string) {
 	if t.marked && d.Status != "" {
 		generation, err := d.generation(ctx)
 		if err != nil {
@@ -177,30 +178,31 @@ func (d *nginxDriver) confirmed(ctx context.Context, t tree, before string) (ok 
 		}
 		return t.runs(generation), fmt.Sprintf("nginx reports %q", generation)
 	}
-	if before == "" {
+	if len(before) == 0 {
 		return true, ""
 	}
 	now, err := d.workers()
 	if err != nil {
 		return false, err.Error()
 	}
-	return now != before, "nginx has made no new workers"
+	isNew := func(pid string) bool { return !slices.Contains(before, pid) }
+	return slices.ContainsFunc(now, isNew), "nginx has made no new workers"
 }
 
 // workers returns the ids of the children of nginx's master, if the way to signal knows it.
-func (d *nginxDriver) workers() (string, error) {
+func (d *nginxDriver) workers() ([]string, error) {
 	master, ok := d.Signal.(interface{ master() (int, error) })
 	if !ok {
-		return "", nil
+		return nil, nil
 	}
 	pid, err := master.master()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	id := strconv.Itoa(pid)
 	children, err := os.ReadFile("/proc/" + id + "/task/" + id + "/children")
 	if err != nil {
-		return "", fmt.Errorf("look for nginx's workers: %w", err)
+		return nil, fmt.Errorf("look for nginx's workers: %w", err)
 	}
-	return strings.TrimSpace(string(children)), nil
+	return strings.Fields(string(children)), nil
 }

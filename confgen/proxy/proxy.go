@@ -145,6 +145,7 @@ type Target struct {
 	timer    *time.Timer
 	late     lateCheck
 	noted    map[string]string // what was said last, by topic: logged once a change
+	reached  func(step string) // tests stop or kill the process at a step
 }
 
 // fullEvery is how often everything is compared with the running proxy, not only what changed.
@@ -168,7 +169,7 @@ func newTarget(opt Options, d driver) (*Target, error) {
 	if opt.Log == nil {
 		opt.Log = hclog.NewNullLogger()
 	}
-	t := &Target{opt: opt, driver: d, log: opt.Log, noted: map[string]string{}}
+	t := &Target{opt: opt, driver: d, log: opt.Log, noted: map[string]string{}, reached: func(string) {}}
 	t.late.init(t)
 	if err := t.refuseBindMount(opt.Main); err != nil {
 		return nil, err

@@ -93,6 +93,7 @@ func (p *pass) load(ctx context.Context, base tree) error {
 	if err != nil {
 		return err
 	}
+	p.reached("journal")
 	if err := p.announce(p.want); err != nil {
 		return errors.Join(err, p.end(false))
 	}
@@ -101,6 +102,7 @@ func (p *pass) load(ctx context.Context, base tree) error {
 	if err != nil {
 		return p.takeBack(ctx, j, base, err)
 	}
+	p.reached("committed")
 	p.disk = p.want
 	p.reloaded = time.Now()
 	attempts, err := p.driver.reload(ctx, p.want, p.status)
@@ -122,9 +124,11 @@ func (p *pass) load(ctx context.Context, base tree) error {
 // settle finishes a reload that the proxy has confirmed, and reads everything back.
 func (p *pass) settle(ctx context.Context) error {
 	p.rejected = nil
+	p.reached("reloaded")
 	if err := errors.Join(p.own(p.want), p.end(true)); err != nil {
 		return err
 	}
+	p.reached("closed")
 	var err error
 	if p.status, err = p.driver.status(ctx); err != nil {
 		return fmt.Errorf("look at the proxy: %w", err)

@@ -49,13 +49,13 @@ func Absent(err error) bool {
 type Conn struct {
 	conn     net.Conn
 	timeout  time.Duration
-	prompt   string
-	Commands int // sent so far that were meant to change something
+	prompt   string // what stands before "> "
+	Commands int    // sent so far that were meant to change something
 }
 
 // Worker opens a session on a stats socket.
 func (s Socket) Worker(ctx context.Context) (*Conn, error) {
-	c, err := s.dial(ctx, "> ")
+	c, err := s.dial(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (s Socket) Worker(ctx context.Context) (*Conn, error) {
 
 // Master opens a session on a master socket.
 func (s Socket) Master(ctx context.Context) (*Conn, error) {
-	return s.dial(ctx, "master> ")
+	return s.dial(ctx, "master")
 }
 
 // dial connects and turns the prompt on: it marks the end of an answer, which tells a whole
@@ -199,12 +199,15 @@ func (c *Conn) read() (string, error) {
 	}
 }
 
+// complete looks for the prompt at the end: "> " of a worker; "master> " of a master, which
+// becomes "master[ReloadFailed]> " after a failed reload.
 func (c *Conn) complete(answer []byte) (string, bool) {
-	body, found := bytes.CutSuffix(answer, []byte(c.prompt))
-	if !found || (len(body) > 0 && body[len(body)-1] != '\n') {
+	last := bytes.LastIndexByte(answer, '\n') + 1
+	prompt, found := bytes.CutSuffix(answer[last:], []byte("> "))
+	if !found || !bytes.HasPrefix(prompt, []byte(c.prompt)) || c.prompt == "" && len(prompt) > 0 {
 		return "", false
 	}
-	return strings.TrimRight(string(body), "\n"), true
+	return strings.TrimRight(string(answer[:last]), "\n"), true
 }
 
 // judge separates data from refusals. With severity output on, HAProxy writes "[3]: text" in
