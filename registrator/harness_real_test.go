@@ -88,7 +88,7 @@ func (w *world) start(change ...func(*Options)) (stop func() error) {
 	d := daemon.ForTest(hclog.New(&hclog.LoggerOptions{Name: "registrator", Level: hclog.Debug, Output: w.log}), "127.0.0.1:0")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- d.Serve(ctx, func(ctx context.Context) error { return run(ctx, opt, d) }) }()
+	go func() { done <- run(ctx, opt, d) }()
 	addr, err := d.Addr(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)

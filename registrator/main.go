@@ -2,7 +2,6 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -13,7 +12,26 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-func main() { os.Exit(daemon.Main(newApp(), permute(os.Args, flags()))) }
+func main() {
+	dropEmpty(flags())
+	os.Exit(daemon.Main(newApp(), permute(os.Args, flags())))
+}
+
+// dropEmpty unsets the flags' environment variables that are empty: Compose writes ${NAME:-} so,
+// and nobody means an empty duration by it.
+func dropEmpty(flags []cli.Flag) {
+	for _, f := range flags {
+		documented, ok := f.(cli.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		for _, name := range documented.GetEnvVars() {
+			if value, set := os.LookupEnv(name); set && value == "" {
+				_ = os.Unsetenv(name) // fails for impossible names only
+			}
+		}
+	}
+}
 
 // newApp declares the command line: everything that follows is run(ctx, Options).
 func newApp() *cli.App {
@@ -39,7 +57,7 @@ func newApp() *cli.App {
 			if opt.Once {
 				return once(c.Context, opt, d, c.App.Writer)
 			}
-			return d.Serve(c.Context, func(ctx context.Context) error { return run(ctx, opt, d) })
+			return run(c.Context, opt, d)
 		},
 		Commands: []*cli.Command{{
 			Name:            "explain",

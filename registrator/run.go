@@ -43,16 +43,22 @@ type program struct {
 // run keeps the catalog equal to the containers until ctx ends. It returns an error only for what
 // trying again cannot mend; Docker and Consul being away is not of that kind.
 func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
-	p := &program{opt: opt, d: d, wake: reconcile.NewWake()}
-	p.dockerPart, p.eventsPart = newPart(d, "docker"), newPart(d, "docker-events")
-	p.consulPart, p.sessionPart = newPart(d, "consul"), newPart(d, "session")
-	p.synced = newPart(d, "first-sync")
+	// The conditions of readiness stand before anybody can ask for them.
+	p := &program{
+		opt: opt, d: d, wake: reconcile.NewWake(),
+		dockerPart: newPart(d, "docker"), eventsPart: newPart(d, "docker-events"),
+		consulPart: newPart(d, "consul"), sessionPart: newPart(d, "session"), synced: newPart(d, "first-sync"),
+	}
+	return d.Serve(ctx, p.run)
+}
+
+func (p *program) run(ctx context.Context) error {
 	var err error
-	if p.docker, err = docker.New(opt.Docker); err != nil {
+	if p.docker, err = docker.New(p.opt.Docker); err != nil {
 		return daemon.Usagef("%w", err)
 	}
 	defer p.docker.Close()
-	client, err := consul.New(opt.Consul)
+	client, err := consul.New(p.opt.Consul)
 	if err != nil {
 		return daemon.Usagef("%w", err)
 	}
@@ -60,15 +66,16 @@ func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
 	if err != nil {
 		return nil // asked to end before Docker ever answered
 	}
-	options, err := locate(ctx, opt, engine)
+	options, err := locate(ctx, p.opt, engine)
 	if err != nil {
 		return err
 	}
-	d.Log.Info("node found", "node", options.Node.Name, "address", nodeAddress(options), "reason", options.AddressFrom)
-	p.catalog = catalog.New(client, catalogOptions(options, engine))
+	p.d.Log.Info("node found", "node", options.Node.Name, "address", nodeAddress(options), "reason", options.AddressFrom)
+	p.catalog = catalog.New(client, catalogOptions(p.opt, options, engine))
 	p.liveness = liveness.New(client, liveness.Options{
-		Node: options.Node.Name, TTL: opt.SessionTTL, ReapAfter: opt.ReapAfter,
-		Log: d.Log.Named("liveness"), Failed: p.sessionPart.Set,
+		Node: options.Node.Name, TTL: p.opt.SessionTTL, ReapAfter: p.opt.ReapAfter,
+		Namespace: p.opt.Consul.Namespace, Partition: p.opt.Consul.Partition,
+		Log: p.d.Log.Named("liveness"), Failed: p.sessionPart.Set,
 	})
 	if err := p.work(ctx, options); err != nil {
 		return err
@@ -96,9 +103,11 @@ func (p *program) identify(ctx context.Context) (docker.Node, error) {
 	}
 }
 
-func catalogOptions(options service.Options, engine docker.Node) catalog.Options {
+func catalogOptions(opt Options, options service.Options, engine docker.Node) catalog.Options {
 	return catalog.Options{
-		Node: options.Node,
+		Node:      options.Node,
+		Namespace: opt.Consul.Namespace,
+		Partition: opt.Consul.Partition,
 		Meta: map[string]string{
 			"fairway-version":    version,
 			"fairway-docker-id":  engine.ID,
@@ -263,7 +272,7 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 		return err
 	}
 	plan := service.Desired(listing.Containers, options)
-	rows := catalog.New(client, catalogOptions(options, node))
+	rows := catalog.New(client, catalogOptions(opt, options, node))
 	observed, err := rows.Observed(ctx)
 	if err != nil {
 		return err

@@ -72,7 +72,7 @@ func (c *Client) Leave(ctx context.Context) error {
 	if !o.exists || len(changes.Delete) < len(o.Rows) || o.foreignChecks {
 		return nil
 	}
-	leave := unit{ops: api.TxnOps{{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: c.opt.Node.Name}}}}}
+	leave := unit{ops: api.TxnOps{{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: c.opt.Node.Name, Partition: c.opt.Partition}}}}}
 	return c.write(ctx, []unit{leave}, &r)
 }
 
@@ -101,6 +101,7 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 			{Node: &api.NodeTxnOp{Verb: api.NodeSet, Node: *o.node}},
 			{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 				Node: o.node.Node, CheckID: AliveID, Name: aliveName, Status: api.HealthPassing, Output: aliveOutput,
+				Partition: c.opt.Partition,
 			}}},
 		}})
 	}
@@ -110,7 +111,8 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 	}
 	for _, id := range changes.Delete {
 		u := unit{id: id, ops: api.TxnOps{{Service: &api.ServiceTxnOp{ // Consul wants the name, too, or refuses
-			Verb: api.ServiceDelete, Node: c.opt.Node.Name, Service: api.AgentService{ID: id, Service: names[id]},
+			Verb: api.ServiceDelete, Node: c.opt.Node.Name,
+			Service: api.AgentService{ID: id, Service: names[id], Namespace: c.opt.Namespace, Partition: c.opt.Partition},
 		}}}}
 		if c.due(u, now) {
 			units = append(units, u)
@@ -129,7 +131,8 @@ func (c *Client) put(row service.Registration) unit {
 	s := api.AgentService{
 		ID: row.ID, Service: row.Name, Address: row.Address, Port: row.Port,
 		Tags: row.Tags, Meta: row.Meta, EnableTagOverride: row.EnableTagOverride,
-		Weights: api.AgentWeights{Passing: max(row.Weight, 1), Warning: 1},
+		Weights:   api.AgentWeights{Passing: max(row.Weight, 1), Warning: 1},
+		Namespace: c.opt.Namespace, Partition: c.opt.Partition,
 	}
 	for name, a := range row.Addresses {
 		if s.TaggedAddresses == nil {
@@ -142,6 +145,7 @@ func (c *Client) put(row service.Registration) unit {
 		{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 			Node: c.opt.Node.Name, CheckID: checkPrefix + row.ID, Name: checkName, Type: checkType,
 			ServiceID: row.ID, ServiceName: row.Name, Status: string(row.Status), Output: row.Output,
+			Namespace: c.opt.Namespace, Partition: c.opt.Partition,
 		}}},
 	}}
 }

@@ -285,6 +285,24 @@ func TestObserved_whatOthersPutOnTheNodeStays(t *testing.T) {
 	}
 }
 
+// TestApply_enterprise sees to it that no operation lands in another namespace or partition than
+// the reads look at.
+func TestApply_enterprise(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf(func(o *Options) { o.Namespace, o.Partition = "ns", "part" })
+	done(t, c, plan("a", "b"))
+	done(t, c, plan("b"))
+	for _, op := range slices.Concat(f.txns...) {
+		switch {
+		case op.Node != nil && op.Node.Node.Partition != "part",
+			op.Service != nil && (op.Service.Service.Namespace != "ns" || op.Service.Service.Partition != "part"),
+			op.Check != nil && op.Check.Check.Partition != "part",
+			op.Check != nil && op.Check.Check.ServiceID != "" && op.Check.Check.Namespace != "ns":
+			t.Errorf("operation %+v %+v %+v", op.Node, op.Service, op.Check)
+		}
+	}
+}
+
 func TestLeave_takesTheNodeOnlyWhenItIsOurs(t *testing.T) {
 	f := newFakeConsul(t)
 	c := f.clientOf()

@@ -65,6 +65,8 @@ type Options struct {
 	// whether another engine of our name is a rival or a predecessor.
 	LiveKey string
 
+	Namespace, Partition string // Consul Enterprise; empty otherwise
+
 	Log hclog.Logger
 }
 
@@ -168,7 +170,7 @@ func (c *Client) wantNode(have *api.Node, checks api.HealthChecks) (*api.Node, s
 		address = c.opt.Node.IPv6
 	}
 	want := &api.Node{
-		Node: c.opt.Node.Name, Address: address.String(), Meta: maps.Clone(c.opt.Meta),
+		Node: c.opt.Node.Name, Address: address.String(), Partition: c.opt.Partition, Meta: maps.Clone(c.opt.Meta),
 	}
 	if have == nil {
 		return want, "register node"

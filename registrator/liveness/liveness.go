@@ -46,6 +46,8 @@ type Options struct {
 	// never.
 	ReapAfter time.Duration
 
+	Namespace, Partition string // Consul Enterprise; empty otherwise
+
 	Log    hclog.Logger
 	Failed func(error) // told nil when Consul has just answered, else why it did not; may be nil
 }
@@ -114,6 +116,11 @@ func Key(node string) string { return nodePrefix + node }
 func (c *Client) commit(ctx context.Context, ops api.TxnOps) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	for _, op := range ops {
+		if op.KV != nil {
+			op.KV.Namespace, op.KV.Partition = c.opt.Namespace, c.opt.Partition
+		}
+	}
 	ok, resp, _, err := c.consul.Txn().Txn(ops, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
 		return false, fmt.Errorf("consul transaction: %w", err)

@@ -167,7 +167,7 @@ func (c *Client) execute(ctx context.Context, session string, v verdict) error {
 		// Nothing of it is left to watch over.
 		ops = append(ops, forget(v))
 	case v.remove:
-		ops = append(ops, forget(v), &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: v.node}}})
+		ops = append(ops, forget(v), &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: v.node, Partition: c.opt.Partition}}})
 	default:
 		value, err := json.Marshal(life{Lost: time.Now().UTC()})
 		if err != nil {
@@ -177,7 +177,7 @@ func (c *Client) execute(ctx context.Context, session string, v verdict) error {
 			&api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVCAS, Key: nodePrefix + v.node, Value: value, Index: v.index}},
 			&api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 				Node: v.node, CheckID: CheckID, Name: "Fairway registrator lives", Status: api.HealthCritical,
-				Output: "no sign of life; seen by " + c.opt.Node,
+				Output: "no sign of life; seen by " + c.opt.Node, Partition: c.opt.Partition,
 			}}})
 	}
 	held, err := c.commit(ctx, ops)
