@@ -52,16 +52,21 @@ func newCluster(t *testing.T, name string) *cluster {
 		t.Fatal(err)
 	}
 	c.consul = client
+	c.env = []string{
+		"CONSUL_HTTP_ADDR=" + c.address("consul") + ":8500",
+		"HAPROXY_IMAGE=fairway-test/haproxy:debian",
+		"CONFGEN_STATS_USER=operator", "CONFGEN_STATS_PASSWORD=secret",
+	}
 	c.loadImages()
 	return c
 }
 
 // images are what the stacks are made of; the proxies' come from this machine's own programs.
-var images = []string{"fairway/registrator", "fairway/confgen", "fairway/web", "fairway-test/haproxy:debian", "fairway-test/nginx:debian"}
+var images = []string{"fairway/registrator", "fairway/confgen", "fairway/web", "fairway-test/haproxy:debian", "fairway/nginx"}
 
 // build compiles what goes into the images, once for all clusters.
 var build = sync.OnceValue(func() error {
-	return command(exec.Command("make", "--no-print-directory", "build-linux"))
+	return command(exec.Command("make", "--no-print-directory", "build-linux", "ARCHS="+runtime.GOARCH))
 })
 
 // loadImages builds the images on the manager and copies them to every node.
@@ -75,8 +80,12 @@ func (c *cluster) loadImages() {
 		{"scripts/images", "linux/" + runtime.GOARCH},
 		{"scripts/proxy-image", "haproxy"},
 		{"scripts/proxy-image", "nginx"},
+		{"docker", "build", "-t", "fairway/nginx", "--build-arg", "NGINX_IMAGE=fairway-test/nginx:debian", "examples/nginx"},
 	} {
-		cmd := exec.Command(filepath.Join(testbed.Root(), args[0]), args[1:]...)
+		cmd := exec.Command(args[0], args[1:]...)
+		if strings.Contains(args[0], "/") {
+			cmd = exec.Command(filepath.Join(testbed.Root(), args[0]), args[1:]...)
+		}
 		cmd.Env = append(os.Environ(), engine)
 		if err := command(cmd); err != nil {
 			c.t.Fatal(err)
@@ -128,30 +137,15 @@ func (c *cluster) address(host string) string { return c.script("ip", host) }
 // web is the URL of the front end's public listener.
 func (c *cluster) web() string { return "http://" + c.address("frontend") + ":80" }
 
-// deploy deploys a stack file and removes the stack when the test ends.
+// deploy deploys a stack file. The stack ends with its cluster.
 func (c *cluster) deploy(file string) {
 	c.t.Helper()
-	c.docker("cluster-master", "stack", "deploy", "-c", filepath.Join(testbed.Root(), "examples", file), "fairway")
+	c.docker("cluster-master", "stack", "deploy", "--resolve-image", "never",
+		"-c", filepath.Join(testbed.Root(), "examples", file), "fairway")
 	c.t.Cleanup(func() {
 		if c.t.Failed() {
 			c.tell()
 		}
-		c.undeploy()
-	})
-}
-
-// undeploy removes the stack and waits until its containers are gone from every node.
-func (c *cluster) undeploy() {
-	c.t.Helper()
-	c.docker("cluster-master", "stack", "rm", "fairway")
-	testbed.Eventually(c.t, time.Minute, "the stack is gone", func() error {
-		for _, host := range append([]string{"frontend"}, appNodes...) {
-			left, err := c.try("docker", host, "ps", "-aq", "--filter", "label=com.docker.stack.namespace=fairway")
-			if err != nil || left != "" {
-				return fmt.Errorf("%s still has %q: %w", host, left, err)
-			}
-		}
-		return nil
 	})
 }
 
@@ -164,8 +158,10 @@ func (c *cluster) tell() {
 		{"docker", "cluster-master", "service", "logs", "--tail", "40", "fairway_registrator"},
 		{"docker", "cluster-master", "service", "logs", "--tail", "40", "fairway_confgen"},
 		{"docker", "cluster-master", "service", "logs", "--tail", "20", "fairway_haproxy"},
+		{"docker", "cluster-master", "service", "logs", "--tail", "60", "fairway_nginx"},
 	} {
-		out, err := c.try(args...)
+		cmd := exec.Command(filepath.Join(testbed.Root(), "scripts", "cluster"), append([]string{"--name", c.name}, args...)...)
+		out, err := cmd.CombinedOutput() // containers log to standard error
 		c.t.Logf("%q: %v\n%s", args, err, out)
 	}
 }
