@@ -46,8 +46,8 @@ func flags() []cli.Flag {
 	text := func(category, name, value, usage string, aliases ...string) cli.Flag {
 		return &cli.StringFlag{Name: name, Aliases: aliases, EnvVars: env(name), Value: value, Usage: usage, Category: category}
 	}
-	yes := func(category, name, usage string, aliases ...string) cli.Flag {
-		return &cli.BoolFlag{Name: name, Aliases: aliases, EnvVars: env(name), Usage: usage, Category: category}
+	yes := func(category, name, usage string) cli.Flag {
+		return &cli.BoolFlag{Name: name, EnvVars: env(name), Usage: usage, Category: category}
 	}
 	list := []cli.Flag{
 		text(what, "ip", "", "`ADDRESS` that published ports are reached at: an IP address, an interface's name, a CIDR that holds it, or a go-sockaddr template; default: Swarm's node address, else that of the route to Consul"),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -99,12 +100,7 @@ func (r *report) tellChanges(p pass) {
 func (r *report) tellTrouble(p pass) {
 	now := map[string]bool{}
 	tell := func(message string, pairs ...any) {
-		key := message
-		for _, v := range pairs {
-			if s, ok := v.(string); ok {
-				key += "\x00" + s
-			}
-		}
+		key := fmt.Sprint(message, pairs)
 		if now[key] = true; !r.trouble[key] {
 			r.log.Warn(message, pairs...)
 		}

@@ -32,14 +32,14 @@ func TestConvert(t *testing.T) {
 			ExposedPorts: nat.PortSet{"6379/tcp": {}, "53/udp": {}, "80/tcp": {}},
 		},
 		NetworkSettings: &container.NetworkSettings{
-			NetworkSettingsBase: container.NetworkSettingsBase{Ports: nat.PortMap{
-				"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8000"}, {HostIP: "::", HostPort: "8000"}}, "53/udp": nil,
-			}},
 			Networks: map[string]*network.EndpointSettings{
 				"front": {NetworkID: "n2", IPAddress: "172.18.0.5", GlobalIPv6Address: "2001:db8::5", GwPriority: 2},
 				"back":  {NetworkID: "n1"},
 			},
 		},
+	}
+	doc.NetworkSettings.Ports = nat.PortMap{
+		"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8000"}, {HostIP: "::", HostPort: "8000"}}, "53/udp": nil,
 	}
 	want := service.Container{
 		ID: "0123456789abcdef", Name: "redis.0", Image: "progrium/redis", Env: []string{"A=b"}, Labels: doc.Config.Labels,
@@ -80,8 +80,12 @@ func TestConvert_publishAll(t *testing.T) {
 		running bool
 		want    bool
 	}{
-		{"bridge", true, true}, {"front", true, true}, {"bridge", false, false},
-		{"host", true, false}, {"none", true, false}, {"container:x", true, false},
+		{"bridge", true, true},
+		{"front", true, true},
+		{"bridge", false, false},
+		{"host", true, false},
+		{"none", true, false},
+		{"container:x", true, false},
 	} {
 		if got := unbound(convert(doc(c.mode, c.running), nil)); got != c.want {
 			t.Errorf("network %s, running %v: waits for a port %v, want %v", c.mode, c.running, got, c.want)

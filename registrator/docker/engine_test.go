@@ -79,10 +79,10 @@ func (f *fakeEngine) add(name string, hostPort string) string {
 		},
 		Config: &container.Config{Image: "web:1", ExposedPorts: nat.PortSet{"80/tcp": {}}},
 		NetworkSettings: &container.NetworkSettings{
-			NetworkSettingsBase: container.NetworkSettingsBase{Ports: nat.PortMap{"80/tcp": bound}},
-			Networks:            map[string]*network.EndpointSettings{"bridge": {NetworkID: "n1", IPAddress: "172.17.0.2"}},
+			Networks: map[string]*network.EndpointSettings{"bridge": {NetworkID: "n1", IPAddress: "172.17.0.2"}},
 		},
 	}
+	f.containers[id].NetworkSettings.Ports = nat.PortMap{"80/tcp": bound}
 	return id
 }
 

@@ -26,11 +26,9 @@ func (c *Client) stand(ctx context.Context) error {
 	lock := newCurrent()    // the session that holds the lock
 	var fallen atomic.Value // string: the node whose session held the lock when it ran out
 	fallen.Store("")
-	group := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		group <- consul.Watch(ctx, ask, consul.WatchOptions{}, func(p *api.KVPair, _ *api.QueryMeta) {
+	watching := background(func() error {
+		return consul.Watch(ctx, ask, consul.WatchOptions{}, func(p *api.KVPair, _ *api.QueryMeta) {
 			if p == nil || p.Session == "" {
 				if p != nil && lock.get() != "" {
 					fallen.Store(string(p.Value))
@@ -40,8 +38,8 @@ func (c *Client) stand(ctx context.Context) error {
 			}
 			lock.set(p.Session)
 		})
-	}()
-	defer func() { cancel(); <-group }()
+	})
+	defer func() { cancel(); <-watching }()
 	for {
 		holder, lockChanged := lock.watch()
 		mine, mineChanged := c.session.watch()
@@ -109,17 +107,16 @@ func (c *Client) reap(ctx context.Context, session, fallen string) {
 		return c.consul.KV().List(nodePrefix, q)
 	}
 	latest := make(chan api.KVPairs, 1)
-	done := make(chan error, 1)
-	go func() {
-		done <- consul.Watch(ctx, ask, consul.WatchOptions{}, func(p api.KVPairs, _ *api.QueryMeta) {
+	watching := background(func() error {
+		return consul.Watch(ctx, ask, consul.WatchOptions{}, func(p api.KVPairs, _ *api.QueryMeta) {
 			select {
 			case <-latest: // only the newest counts
 			default:
 			}
 			latest <- p
 		})
-	}()
-	defer func() { <-done }()
+	})
+	defer func() { <-watching }()
 
 	register := newRegister(c.opt.TTL, c.opt.ReapAfter)
 	register.sawHeld(fallen)

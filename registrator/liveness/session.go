@@ -62,10 +62,8 @@ func (c current) set(id string) {
 // the key changes.
 func (c *Client) keep(ctx context.Context) error {
 	touched := make(chan struct{}, 1)
-	watching := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { watching <- c.watchKey(ctx, touched) }()
+	watching := background(func() error { return c.watchKey(ctx, touched) })
 	defer func() { cancel(); <-watching }()
 
 	retry := backoff.NewExponentialBackOff()
@@ -96,6 +94,16 @@ func (c *Client) keep(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// background runs a watch that nothing but the end of its context ends, and tells of that end.
+func background(watch func() error) (ended <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = watch() // the context's error: all others were tried again
+	}()
+	return done
 }
 
 // watchKey tells of every change of our key: it was deleted by hand, or its session was.
