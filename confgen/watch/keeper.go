@@ -284,15 +284,15 @@ func (k *keeper) condition() error {
 	switch {
 	case k.pollErr != nil:
 		return k.pollErr
-	case !k.ready() || k.missing > 0:
+	case k.freshAt.IsZero():
 		return errWaiting
 	}
 	return nil
 }
 
-// report hands on a condition that is new.
+// report hands on a condition that is new. Waiting for the first answers is none yet.
 func (k *keeper) report(err error) {
-	if k.reported && errors.Is(err, k.condErr) {
+	if k.reported && errors.Is(err, k.condErr) || !k.reported && errors.Is(err, errWaiting) {
 		return
 	}
 	k.reported, k.condErr = true, err

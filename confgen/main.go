@@ -1,0 +1,61 @@
+// Confgen keeps one HAProxy or nginx equal to what Consul's catalog says.
+package main
+
+import (
+	"context"
+	"os"
+
+	"fairway/internal/daemon"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() { os.Exit(daemon.Main(newApp(), os.Args)) }
+
+// newApp declares the command line: everything that follows is run(ctx, Options).
+func newApp() *cli.App {
+	return &cli.App{
+		Name:            "confgen",
+		Usage:           "keep a HAProxy or nginx equal to what Consul's catalog says",
+		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]",
+		Version:         version,
+		Flags:           flags(),
+		HideHelpCommand: true,
+		Action:          func(c *cli.Context) error { return start(c, nil) },
+		Commands: []*cli.Command{{
+			Name:            "run",
+			Usage:           "run the proxy as a child process and keep it current; its name alone is completed with what it needs",
+			ArgsUsage:       "-- COMMAND",
+			Flags:           flags(),
+			HideHelpCommand: true,
+			Action: func(c *cli.Context) error {
+				if c.NArg() == 0 {
+					return daemon.Usagef("run: want the proxy's command behind --, such as: confgen run -- haproxy")
+				}
+				if above := c.Lineage(); len(above) > 1 && len(above[1].LocalFlagNames()) > 0 && above[1].NumFlags() > 0 {
+					return daemon.Usagef("options go behind the word run")
+				}
+				return start(c, c.Args().Slice())
+			},
+		}},
+	}
+}
+
+// start reads the command line and does what it says.
+func start(c *cli.Context, child []string) error {
+	opt, err := optionsFrom(c, child)
+	if err != nil {
+		return err
+	}
+	d, err := daemon.New(c, "confgen")
+	if err != nil {
+		return err
+	}
+	if opt.Once || opt.DryRun {
+		return once(c.Context, opt, d, c.App.Writer)
+	}
+	return d.Serve(c.Context, func(ctx context.Context) error { return run(ctx, opt, d) })
+}

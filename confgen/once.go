@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"fairway/confgen/proxy"
+	"fairway/confgen/render"
+	"fairway/confgen/route"
+	"fairway/confgen/watch"
+	"fairway/internal/daemon"
+
+	"github.com/pmezard/go-difflib/difflib"
+	"github.com/urfave/cli/v2"
+)
+
+// The exit codes of --once and --dry-run beside the common ones. 2 stays what it is everywhere,
+// a usage error, so that a script that misspells a flag does not take it for a difference.
+const (
+	exitUnchanged = 3 // --once: nothing to change
+	exitInvalid   = 4 // a template is broken, or the checker or the proxy refuses the result
+	exitTimeout   = 5 // Consul has not answered everything in time
+	exitDifferent = 6 // --dry-run: something to change
+)
+
+// exit ends the program with a code of its own and says why, unless err is nil.
+func exit(code int, err error) error {
+	if err == nil {
+		return cli.Exit("", code)
+	}
+	return cli.Exit(err.Error(), code)
+}
+
+// once makes the proxy equal to the catalog one time, or prints what that would change.
+func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) error {
+	opt.Snapshot = "" // only what Consul says now will do
+	p, err := newProgram(opt, d, func(error) {})
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	view, err := p.await(ctx)
+	if err != nil {
+		return err
+	}
+	table := route.Build(view.Snapshot, opt.Routing)
+	for _, problem := range table.Problems {
+		warnProblem(d.Log, problem)
+	}
+	files, err := p.source.Render(render.View{Table: table, Settings: opt.Render})
+	if err != nil {
+		return exit(exitInvalid, err)
+	}
+	if opt.DryRun {
+		return p.dryRun(files, out)
+	}
+	result, err := p.target.Apply(ctx, files)
+	switch {
+	case rejected(err):
+		return exit(exitInvalid, err)
+	case err != nil && !errors.Is(err, proxy.ErrNotRunning):
+		return err
+	case err != nil:
+		d.Log.Warn("files are in place for a proxy that does not run", "err", err)
+	}
+	d.Log.Info("applied", "action", result.Action, "written", len(result.Written), "elapsed", result.Elapsed.String())
+	if result.Action == proxy.None && len(result.Written) == 0 {
+		return exit(exitUnchanged, nil)
+	}
+	return nil
+}
+
+// await follows Consul until there is a complete snapshot, or says what is missing.
+func (p *program) await(ctx context.Context) (watch.View, error) {
+	watching, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- p.watcher.Run(watching) }()
+	defer func() { stop(); <-ended }()
+	limit := time.NewTimer(p.opt.Timeout)
+	defer limit.Stop()
+	for {
+		if view, known := p.watcher.Latest(); known {
+			return view, nil
+		}
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			return watch.View{}, ctx.Err()
+		case <-limit.C:
+			s := p.watcher.Status(ctx)
+			why := []string{s.Err}
+			if s.Held != "" {
+				why = append(why, s.Held)
+			}
+			if len(s.Missing) > 0 {
+				why = append(why, "not answered: "+strings.Join(s.Missing, ", "))
+			}
+			return watch.View{}, exit(exitTimeout, fmt.Errorf("no complete answer of consul within %s: %s", p.opt.Timeout, strings.Join(why, "; ")))
+		}
+	}
+}
+
+// dryRun says whether files differ from what is on disk and prints how, if asked to.
+func (p *program) dryRun(files []render.File, out io.Writer) error {
+	changes, err := p.target.Diff(files)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if err := p.print(out, c); err != nil {
+			return fmt.Errorf("print changes: %w", err)
+		}
+	}
+	if len(changes) > 0 {
+		return exit(exitDifferent, nil)
+	}
+	return nil
+}
+
+// print prints a change, without the stats page's password.
+func (p *program) print(out io.Writer, c proxy.Change) error {
+	if !p.opt.Diff {
+		verb := "change"
+		switch {
+		case c.Before == nil:
+			verb = "write"
+		case c.After == nil:
+			verb = "remove"
+		}
+		_, err := fmt.Fprintln(out, verb, c.Path)
+		return err
+	}
+	d := difflib.UnifiedDiff{
+		A: p.lines(c.Before), B: p.lines(c.After),
+		FromFile: "a/" + c.Path, ToFile: "b/" + c.Path, Context: 3,
+	}
+	if c.Before == nil {
+		d.FromFile = "/dev/null"
+	}
+	if c.After == nil {
+		d.ToFile = "/dev/null"
+	}
+	return difflib.WriteUnifiedDiff(out, d)
+}
+
+func (p *program) lines(data []byte) []string {
+	text := string(data)
+	if secret := p.opt.Render.StatsPassword; secret != "" {
+		text = strings.ReplaceAll(text, secret, "********")
+	}
+	if text == "" {
+		return nil
+	}
+	return difflib.SplitLines(strings.TrimSuffix(text, "\n"))
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"fairway/confgen/route"
+	"fairway/confgen/watch"
+)
+
+// status is the document of /status.
+type status struct {
+	Version  string          `json:"version"`
+	Catalog  watch.Status    `json:"catalog"`
+	Snapshot *snapshotInfo   `json:"snapshot"` // null before there is one
+	Routes   int             `json:"routes"`
+	Backends int             `json:"backends"`
+	Servers  map[string]int  `json:"servers"` // by state
+	Problems []route.Problem `json:"problems"`
+	Template string          `json:"template_error,omitempty"`
+	Apply    applyState      `json:"apply"`
+}
+
+type snapshotInfo struct {
+	Version  uint64    `json:"version"`
+	Time     time.Time `json:"time"`
+	Age      string    `json:"age"` // since Consul last said that this is how things are
+	Restored bool      `json:"restored"`
+}
+
+// ServeHTTP answers /status.
+func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	s := status{Version: version, Catalog: r.watcher.Status(req.Context()), Problems: []route.Problem{}}
+	if view, known := r.watcher.Latest(); known {
+		s.Snapshot = &snapshotInfo{
+			Version: view.Version, Time: view.Time, Restored: view.Restored,
+			Age: age(view, s.Catalog).Round(time.Millisecond).String(),
+		}
+	}
+	if err := r.source.Err(); err != nil {
+		s.Template = err.Error()
+	}
+	r.mu.Lock()
+	s.Apply = r.state
+	s.Routes, s.Backends, s.Servers = len(r.table.Routes), len(r.table.Backends), servers(r.table)
+	s.Problems = append(s.Problems, r.table.Problems...)
+	r.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(s); err != nil {
+		r.log.Debug("status not sent", "err", err)
+	}
+}
+
+// age is how long ago Consul last confirmed a view.
+func age(view watch.View, s watch.Status) time.Duration {
+	at := view.Time
+	if s.Fresh.After(at) && !view.Restored {
+		at = s.Fresh
+	}
+	return time.Since(at)
+}
+
+func servers(t route.Table) map[string]int {
+	count := map[string]int{string(route.Ready): 0, string(route.Maint): 0}
+	for _, b := range t.Backends {
+		for _, s := range b.Servers {
+			count[string(s.State)]++
+		}
+	}
+	return count
+}
