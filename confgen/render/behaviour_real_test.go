@@ -256,10 +256,11 @@ func TestGeneration(t *testing.T) {
 		if proxies[proxy].name == "nginx" {
 			socket, question, want = v.Settings.GenerationSocket, "GET /generation HTTP/1.0\r\n\r\n", "\r\n\r\ng1\n"
 		}
-		c, err := net.Dial("unix", socket)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var c net.Conn
+		testbed.Eventually(t, 5*time.Second, "the socket answers", func() (err error) {
+			c, err = net.Dial("unix", socket)
+			return err
+		})
 		defer c.Close()
 		if _, err := io.WriteString(c, question); err != nil {
 			t.Fatal(err)

@@ -46,17 +46,6 @@ var harmless = map[string][]string{
 	"sticky": {"off"}, "hsts": {"off"}, "check": {"tcp"}, "strip": {"false"}, "compress": {"false"},
 }
 
-// reserved are the first words of dotted keys; no route may be called like one, so that
-// "fairway.check.path" is a slip and not a route named check.
-var reserved = func() map[string]bool {
-	r := make(map[string]bool)
-	for k := range keys {
-		first, _, _ := strings.Cut(k, ".")
-		r[first] = true
-	}
-	return r
-}()
-
 // hyphened maps the form that keys have in meta to the one they have in a label.
 var hyphened = func() map[string]string {
 	h := make(map[string]string, len(keys))
@@ -64,6 +53,19 @@ var hyphened = func() map[string]string {
 		h[strings.ReplaceAll(k, ".", "-")] = k
 	}
 	return h
+}()
+
+// reserved are the keys and the first words of dotted keys; no route may be called like one, so
+// that "fairway.check.path" is a slip and not a route named check.
+var reserved = func() map[string]bool {
+	r := make(map[string]bool)
+	for h, k := range hyphened {
+		r[h] = true
+		if first, _, dotted := strings.Cut(k, "."); dotted {
+			r[first] = true
+		}
+	}
+	return r
 }()
 
 // sortedKeys makes suggestions independent of map order.
@@ -96,7 +98,7 @@ func splitKey(rest string) (route, key string, ok bool) {
 }
 
 func validRouteName(s string) bool {
-	if first, _, _ := strings.Cut(s, "-"); reserved[s] || reserved[first] && hyphenedPrefix(s) {
+	if reserved[s] {
 		return false
 	}
 	for i := range len(s) {
@@ -105,16 +107,6 @@ func validRouteName(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// hyphenedPrefix reports whether s is a key or the beginning of one.
-func hyphenedPrefix(s string) bool {
-	for k := range hyphened {
-		if k == s || strings.HasPrefix(k, s+"-") {
-			return true
-		}
-	}
-	return false
 }
 
 // nearest suggests the valid label for one that is unknown, or "" when nothing is close.
