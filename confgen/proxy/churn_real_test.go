@@ -159,7 +159,7 @@ func TestApply_F50_retiredServersAreDeleted(t *testing.T) {
 		}
 		<-c.wakes // Apply asked to be called again.
 	}
-	clients.expectNone(t, 200)
+	clients.expectNone(t, 50)
 	c.equal()
 }
 
