@@ -152,6 +152,21 @@ func TestDockerOutages(t *testing.T) {
 	})
 }
 
+func TestDocker_awayAtTheStart(t *testing.T) {
+	w := newWorld(t, "--live-restore")
+	w.run("early", "web")
+	w.engine.Stop()
+	stop := w.start()
+	testbed.Eventually(t, soon, "registrator says that docker is away", func() error { return w.notReady("docker: ") })
+	if err := stop(); err != nil {
+		t.Errorf("asked to end before docker answered, run returned %v", err)
+	}
+	w.start()
+	w.engine.Start()
+	w.row(id("early"), passing)
+	w.ready()
+}
+
 func TestConsulRefusals(t *testing.T) {
 	t.Run("C105_anAgentOwnsTheName", func(t *testing.T) {
 		w := newWorld(t)
@@ -310,7 +325,7 @@ func TestACL_C106(t *testing.T) {
 // TestOnce covers the two ways that end by themselves.
 func TestOnce(t *testing.T) {
 	w := newWorld(t)
-	w.run("once", "-l", "fairway.hots=typo.test", "web")
+	w.run("once", "-e", "SERVICE_a.b=1", "web")
 	opt := w.options()
 	var out strings.Builder
 
@@ -318,7 +333,7 @@ func TestOnce(t *testing.T) {
 	if err := once(t.Context(), opt, daemon.ForTest(discard(), ""), &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"register node (hostname)", "register " + id("once"), "192.168.1.102:"} {
+	for _, want := range []string{"register node (hostname)", "register " + id("once"), "192.168.1.102:", "problem: container once, SERVICE_a.b"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("dry run does not say %q:\n%s", want, out.String())
 		}
