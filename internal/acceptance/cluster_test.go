@@ -190,7 +190,7 @@ func (c *cluster) get(host, path string) (status int, servedBy string, err error
 }
 
 // container is one running container of the web service.
-type container struct{ node, id, address string }
+type container struct{ node, id string }
 
 // containers lists what Docker itself says is running.
 func (c *cluster) containers(service string) []container {

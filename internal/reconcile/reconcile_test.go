@@ -111,17 +111,19 @@ func TestLoop_aStormOfWakesDoesNotShortenTheRetryBelowItsMinimum(t *testing.T) {
 func TestLoop_aWakeDuringAPassIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		wake, passes := NewWake(), 0
-		go Loop(ctx, wake, Options{}, func(context.Context) error {
-			if passes++; passes == 1 {
-				wake.Now()
-			}
-			return nil
-		})
+		wake, passes, done := NewWake(), 0, make(chan error)
+		go func() {
+			done <- Loop(ctx, wake, Options{}, func(context.Context) error {
+				if passes++; passes == 1 {
+					wake.Now()
+				}
+				return nil
+			})
+		}()
 		synctest.Wait()
-		if passes != 2 {
-			t.Errorf("%d passes, want 2", passes)
+		cancel()
+		if err := <-done; err != nil || passes != 2 {
+			t.Errorf("%d passes, want 2: %v", passes, err)
 		}
 	})
 }

@@ -68,7 +68,7 @@ func Consul(t testing.TB, args ...string) *ConsulServer {
 	t.Cleanup(func() {
 		s.Stop()
 		if t.Failed() {
-			t.Logf("consul said:\n%s", s.output.tail(4000))
+			t.Logf("consul said:\n%s", s.output.tail())
 		}
 	})
 	s.Start()
@@ -81,7 +81,7 @@ func (s *ConsulServer) Start() {
 	s.proc = startProcess(s.t, &s.output, consulPath(s.t), s.args...)
 	Eventually(s.t, 30*time.Second, "consul elects itself", func() error {
 		if err := s.proc.err(); err != nil {
-			s.t.Fatalf("%v: %s", err, s.output.tail(4000))
+			s.t.Fatalf("%v: %s", err, s.output.tail())
 		}
 		leader, err := s.Client.Status().Leader()
 		if err == nil && leader == "" {

@@ -68,7 +68,7 @@ func Docker(t testing.TB, args ...string) *Engine {
 		run(t, ip, "netns", "del", e.Namespace)
 		unmountBelow(t, dir)
 		if t.Failed() {
-			t.Logf("dockerd said:\n%s", e.output.tail(4000))
+			t.Logf("dockerd said:\n%s", e.output.tail())
 		}
 	})
 	e.Start()
@@ -106,7 +106,7 @@ func (e *Engine) Start() {
 	e.proc = startProcess(e.t, &e.output, Program(e.t, "nsenter"), e.args...)
 	Eventually(e.t, 60*time.Second, "dockerd answers", func() error {
 		if err := e.proc.err(); err != nil {
-			e.t.Fatalf("%v: %s", err, e.output.tail(4000))
+			e.t.Fatalf("%v: %s", err, e.output.tail())
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
@@ -165,16 +165,14 @@ func (e *Engine) Image(name string, extra ...string) {
 	if web.err != nil {
 		e.t.Fatal(web.err)
 	}
-	dockerfile := "FROM scratch\nCOPY web /web\nEXPOSE 8080\n"
-	for _, line := range extra {
-		dockerfile += line + "\n"
-	}
+	lines := append([]string{"FROM scratch", "COPY web /web", "EXPOSE 8080"}, extra...)
+	dockerfile := strings.Join(append(lines, `ENTRYPOINT ["/web"]`), "\n")
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{"Dockerfile", []byte(dockerfile + "ENTRYPOINT [\"/web\"]\n")}, {"web", web.binary}} {
+	}{{"Dockerfile", []byte(dockerfile)}, {"web", web.binary}} {
 		_ = w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o755, Size: int64(len(f.data))})
 		_, _ = w.Write(f.data)
 	}

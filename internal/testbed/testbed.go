@@ -154,12 +154,12 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// tail returns the last n bytes.
-func (b *lockedBuffer) tail(n int) string {
+// tail returns the end of it.
+func (b *lockedBuffer) tail() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.buf.Bytes()
-	return string(s[max(0, len(s)-n):])
+	return string(s[max(0, len(s)-4000):])
 }
 
 // tempDir is t.TempDir for processes that may still write while it is removed.
