@@ -2,7 +2,6 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"fairway/internal/daemon"
@@ -57,5 +56,5 @@ func start(c *cli.Context, child []string) error {
 	if opt.Once || opt.DryRun {
 		return once(c.Context, opt, d, c.App.Writer)
 	}
-	return d.Serve(c.Context, func(ctx context.Context) error { return run(ctx, opt, d) })
+	return run(c.Context, opt, d)
 }

@@ -119,7 +119,7 @@ func (r *rig) confgen(args ...string) *confgen {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := d.Serve(ctx, func(ctx context.Context) error { return run(ctx, opt, d) })
+		err := run(ctx, opt, d)
 		c.err.Store(&err)
 	}()
 	var once sync.Once

@@ -189,17 +189,22 @@ func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
 	if err := p.target.Lock(); err != nil {
 		return err
 	}
+	proxyPart := d.Condition("proxy")
 	p.report = newReport(d.Log, d.Metrics, p.watcher, p.source)
 	d.Handle("GET /status", p.report)
+	return d.Serve(ctx, func(ctx context.Context) error { return p.work(ctx, proxyPart) })
+}
+
+// work runs the loop and all that wakes it.
+func (p *program) work(ctx context.Context, proxyPart condition) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.watcher.Run(ctx) })
 	group.Go(func() error { return p.source.watch(ctx, hup, p.wake.Now) })
 	rendered := make(chan struct{})
-	group.Go(func() error { return p.loop(ctx, d.Condition("proxy"), rendered) })
+	group.Go(func() error { return p.loop(ctx, proxyPart, rendered) })
 	if p.child != nil {
 		group.Go(func() error { return p.runChild(ctx, rendered) })
 	}
