@@ -158,4 +158,11 @@ func sortProblems(list []Problem) {
 	})
 }
 
-func quote(s string) string { return strconv.Quote(s) }
+// quote shows a value in a problem: on one line, and cut where it would fill the page.
+func quote(s string) string {
+	const most = 120
+	if len(s) <= most {
+		return strconv.Quote(s)
+	}
+	return strconv.Quote(s[:most]) + "…"
+}

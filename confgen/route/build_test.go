@@ -15,8 +15,10 @@ func TestServerIDs(t *testing.T) {
 	build := func(n int) map[string]int {
 		s := route.Service{Name: "web"}
 		for i := range n {
-			s.Instances = append(s.Instances, route.Instance{Node: "n", ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.%d.%d", i/250, i%250+1), Port: 80,
-				Status: route.Passing, Meta: map[string]string{"fairway-host": "a.test"}})
+			s.Instances = append(s.Instances, route.Instance{
+				Node: "n", ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.%d.%d", i/250, i%250+1), Port: 80,
+				Status: route.Passing, Meta: map[string]string{"fairway-host": "a.test"},
+			})
 		}
 		ids, taken := make(map[string]int), make(map[int]string)
 		for _, server := range route.Build(route.Snapshot{Services: []route.Service{s}}, route.Settings{}).Backends[0].Servers {

@@ -78,12 +78,18 @@ var sortedKeys = func() []string {
 	return all
 }()
 
+// maxKey is what Consul allows a meta key; a tag may be longer, and no route's name is.
+const maxKey = 128
+
 // splitKey takes what follows the prefix, hyphened and in lower case, apart into the name of a
 // route and a key: "host" is the key host of the unnamed route, "api-check-interval" is the key
 // check.interval of the route api.
 func splitKey(rest string) (route, key string, ok bool) {
 	if k, known := hyphened[rest]; known {
 		return "", k, true
+	}
+	if len(rest) > maxKey {
+		return "", "", false
 	}
 	// From the left, so that the longest key wins.
 	for i := range len(rest) {
@@ -111,6 +117,9 @@ func validRouteName(s string) bool {
 
 // nearest suggests the valid label for one that is unknown, or "" when nothing is close.
 func nearest(prefix, rest string) string {
+	if len(rest) > maxKey {
+		return ""
+	}
 	best, found := 3, ""
 	consider := func(route, part string) {
 		for _, k := range sortedKeys {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -93,7 +92,7 @@ func (p *parser) collect(in *Instance, out *parsed) map[string]map[string]string
 		}
 		if old, twice := raw[name][key]; twice {
 			if old != value {
-				p.problem(out, name, key, fmt.Sprintf("given twice: %q is used, %q is not", old, value))
+				p.problem(out, name, key, "given twice: "+quote(old)+" is used, "+quote(value)+" is not")
 			}
 			return
 		}
@@ -125,6 +124,9 @@ func (p *parser) unknown(out *parsed, rest string) {
 	if near := nearest(p.name, rest); near != "" {
 		reason += "; did you mean " + near + "?"
 	}
+	if len(rest) > maxKey {
+		rest = rest[:maxKey] + "…"
+	}
 	out.problems = append(out.problems, Problem{Key: p.name + "." + rest, Reason: reason})
 }
 
@@ -140,7 +142,7 @@ func (p *parser) boolean(out *parsed, route string, raw map[string]string, key s
 	}
 	b, err := parseBool(s)
 	if err != nil {
-		p.problem(out, route, key, fmt.Sprintf("%q: %v", s, err))
+		p.problem(out, route, key, quote(s)+": "+err.Error())
 		return false, false
 	}
 	return b, true
@@ -222,7 +224,7 @@ func patterns[T comparable](p *parser, out *parsed, name string, raw map[string]
 	for _, item := range items {
 		v, err := parse(item)
 		if err != nil {
-			p.problem(out, name, key, fmt.Sprintf("%q: %v", item, err))
+			p.problem(out, name, key, quote(item)+": "+err.Error())
 			continue
 		}
 		if !slices.Contains(list, v) {
@@ -245,7 +247,7 @@ func (p *parser) number(out *parsed, name string, get lookup, key string, absent
 	n, err := parse(s)
 	if err != nil {
 		if route == name { // an inherited one is reported where it stands
-			p.problem(out, route, key, strconv.Quote(s)+": "+err.Error())
+			p.problem(out, route, key, quote(s)+": "+err.Error())
 		}
 		return absent
 	}
@@ -260,8 +262,8 @@ func (p *parser) readEntrypoints(out *parsed, w *wish, get lookup) bool {
 	}
 	for _, name := range splitList(s) {
 		if !p.entrypoints[name] {
-			p.problem(out, route, "entrypoints", fmt.Sprintf("%q: the operator declared only %s",
-				name, strings.Join(slices.Sorted(maps.Keys(p.entrypoints)), ", ")))
+			p.problem(out, route, "entrypoints", fmt.Sprintf("%s: the operator declared only %s",
+				quote(name), strings.Join(slices.Sorted(maps.Keys(p.entrypoints)), ", ")))
 			continue
 		}
 		w.entrypoints = append(w.entrypoints, name)
