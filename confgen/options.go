@@ -47,7 +47,8 @@ type Proxy struct {
 	StatsSocket      string // as confgen sees it; "" for none
 	GenerationSocket string // as confgen sees it; "" for none
 	Child            []string
-	Follow           bool // end with the child instead of starting it again
+	Follow           bool          // end with the child instead of starting it again
+	StopTimeout      time.Duration // how long the child may finish requests when confgen ends
 
 	CheckCommand   []string
 	CheckTimeout   time.Duration
@@ -235,7 +236,7 @@ func (o *Options) readListen(c *cli.Context) error {
 	o.Render.Certificate = c.String("tls-certificates")
 	o.Render.AccessLog = c.Bool("access-log")
 	o.Render.MaxConn = c.Int("max-conn")
-	declared := c.StringSlice("entrypoint")
+	declared := rejoin(c.StringSlice("entrypoint"))
 	if len(declared) == 0 {
 		declared = []string{"web=:80"}
 		if o.Render.Certificate != "" {
@@ -250,6 +251,20 @@ func (o *Options) readListen(c *cli.Context) error {
 		o.Routing.Entrypoints = append(o.Routing.Entrypoints, e)
 	}
 	return nil
+}
+
+// rejoin puts together what the comma between two values of a flag or variable took apart: the
+// ",tls" belongs to the entrypoint before it.
+func rejoin(values []string) []string {
+	var list []string
+	for _, v := range values {
+		if n := len(list); n > 0 && !strings.Contains(v, "=") {
+			list[n-1] += "," + v
+			continue
+		}
+		list = append(list, v)
+	}
+	return list
 }
 
 // parseEntrypoint reads NAME=[ADDRESS]:PORT[,tls].
@@ -307,6 +322,8 @@ func (o *Options) readTimes(c *cli.Context) error {
 		}
 		*t.of(&o.Render) = d
 	}
+	// The same as an old worker has after a reload, and a moment for the proxy to end itself.
+	o.Proxy.StopTimeout = o.Render.HardStopAfter + time.Second
 	for _, name := range []string{"timeout", "resync", "empty-grace", "check-timeout", "reload-timeout", "reload-interval"} {
 		if d := c.Duration(name); d < time.Millisecond {
 			return daemon.Usagef("--%s %s: want at least 1ms", name, d)
