@@ -48,7 +48,7 @@ func flags() []cli.Flag {
 		dockerText("docker-host", "", "`ADDRESS` of the Docker Engine, for --reload container:NAME"),
 		dockerText("docker-cert-path", "", "`FOLDER` of ca.pem, cert.pem and key.pem for a Docker Engine behind TLS, which is always verified"),
 
-		texts(catListen, "entrypoint", "`NAME=[ADDRESS]:PORT[,tls]` that the proxy listens on; may be repeated; default: web=:80 and, with certificates, websecure=:8443,tls"),
+		texts(catListen, "entrypoint", "`NAME=[ADDRESS]:PORT[/tls]` that the proxy listens on; may be repeated; default: web=:80 and, with certificates, websecure=:8443/tls"),
 		text(catListen, "tls-certificates", "", "PEM `FILE` with certificate and key as the proxy sees it, for HAProxy also a folder of them; for entrypoints with tls"),
 		text(catListen, "stats-user", "", "`USER` of the page /haproxy?stats, which exists only with a user and a password"),
 		text(catListen, "stats-password", "", "its `PASSWORD`; prefer --stats-password-file"),

@@ -240,7 +240,7 @@ func (o *Options) readListen(c *cli.Context) error {
 	if len(declared) == 0 {
 		declared = []string{"web=:80"}
 		if o.Render.Certificate != "" {
-			declared = append(declared, "websecure=:8443,tls")
+			declared = append(declared, "websecure=:8443/tls")
 		}
 	}
 	for _, text := range declared {
@@ -267,11 +267,11 @@ func rejoin(values []string) []string {
 	return list
 }
 
-// parseEntrypoint reads NAME=[ADDRESS]:PORT[,tls].
+// parseEntrypoint reads NAME=[ADDRESS]:PORT[/tls].
 func parseEntrypoint(text string) (route.Entrypoint, error) {
-	const want = "want NAME=[ADDRESS]:PORT[,tls], such as web=:80"
+	const want = "want NAME=[ADDRESS]:PORT[/tls], such as web=:80"
 	name, rest, found := strings.Cut(text, "=")
-	listen, option, hasOption := strings.Cut(rest, ",")
+	listen, option, hasOption := strings.Cut(rest, "/")
 	host, port, err := net.SplitHostPort(listen)
 	if !found || err != nil || hasOption && option != "tls" {
 		return route.Entrypoint{}, fmt.Errorf("%s", want)

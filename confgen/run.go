@@ -93,7 +93,9 @@ func newChild(opt Proxy, log hclog.Logger) (*proxy.Child, error) {
 	if len(opt.Child) == 0 {
 		return nil, nil
 	}
-	c := proxy.ChildOptions{Command: opt.Child, Restart: !opt.Follow, Log: log}
+	c := proxy.ChildOptions{
+		Command: opt.Child, Restart: !opt.Follow, StopTimeout: opt.StopTimeout, Log: log,
+	}
 	if opt.Kind == "nginx" {
 		c.Stop, c.Forward = syscall.SIGQUIT, []syscall.Signal{syscall.SIGUSR1}
 		// A killed nginx leaves its socket behind, and the next one refuses to start.

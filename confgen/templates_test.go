@@ -1,0 +1,89 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"fairway/confgen/render"
+	"fairway/confgen/route"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func TestSource_F41_brokenTemplates(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mine.tmpl")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	view := render.View{Table: route.Build(route.Snapshot{}, route.Settings{}), Settings: render.DefaultSettings()}
+	mine := func(s *source) (string, error) {
+		files, err := s.Render(view)
+		for _, f := range files {
+			if f.Path == "mine" {
+				return string(f.Data), err
+			}
+		}
+		return "", err
+	}
+
+	// At the start there is no last good one: an error with file and line, until it is mended.
+	write("one\n{{nonsense}}")
+	s, err := newSource("haproxy", []string{dir}, hclog.NewNullLogger())
+	if err == nil || !strings.Contains(err.Error(), "mine.tmpl:2") {
+		t.Errorf("at the start: %v", err)
+	}
+	if _, err := mine(s); err == nil || !strings.Contains(err.Error(), "mine.tmpl:2") {
+		t.Errorf("render: %v", err)
+	}
+	write("first")
+	if !s.refresh(false) {
+		t.Error("an edit went unnoticed")
+	}
+	if got, err := mine(s); got != "first" || err != nil || s.Err() != nil {
+		t.Errorf("%q, %v, %v", got, err, s.Err())
+	}
+	for _, broken := range []string{"{{end}}!", "{{.Nonsense}}!!"} {
+		write(broken)
+		s.refresh(false)
+		if got, err := mine(s); got != "first" || err != nil {
+			t.Errorf("%s: the last good one is not in use: %q, %v", broken, got, err)
+		}
+		if err := s.Err(); err == nil || !strings.Contains(err.Error(), "mine.tmpl:1") {
+			t.Errorf("%s: %v", broken, err)
+		}
+	}
+	write("second one")
+	s.refresh(false)
+	if got, err := mine(s); got != "second one" || err != nil || s.Err() != nil {
+		t.Errorf("mended: %q, %v, %v", got, err, s.Err())
+	}
+	if s.refresh(false) {
+		t.Error("nothing changed, and was read again")
+	}
+	if !s.refresh(true) {
+		t.Error("a signal does not read again")
+	}
+}
+
+// A single file is a layer of one file, whatever lies beside it.
+func TestSource_oneFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"mine.tmpl": "mine", "other.tmpl": "{{broken"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := newSource("nginx", []string{filepath.Join(dir, "mine.tmpl")}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(s.newest.Outputs(), " "); !strings.Contains(got, "mine") || strings.Contains(got, "other") || !strings.Contains(got, "nginx.conf") {
+		t.Error(got)
+	}
+}
