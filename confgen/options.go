@@ -236,7 +236,7 @@ func (o *Options) readListen(c *cli.Context) error {
 	o.Render.Certificate = c.String("tls-certificates")
 	o.Render.AccessLog = c.Bool("access-log")
 	o.Render.MaxConn = c.Int("max-conn")
-	declared := rejoin(c.StringSlice("entrypoint"))
+	declared := c.StringSlice("entrypoint")
 	if len(declared) == 0 {
 		declared = []string{"web=:80"}
 		if o.Render.Certificate != "" {
@@ -251,20 +251,6 @@ func (o *Options) readListen(c *cli.Context) error {
 		o.Routing.Entrypoints = append(o.Routing.Entrypoints, e)
 	}
 	return nil
-}
-
-// rejoin puts together what the comma between two values of a flag or variable took apart: the
-// ",tls" belongs to the entrypoint before it.
-func rejoin(values []string) []string {
-	var list []string
-	for _, v := range values {
-		if n := len(list); n > 0 && !strings.Contains(v, "=") {
-			list[n-1] += "," + v
-			continue
-		}
-		list = append(list, v)
-	}
-	return list
 }
 
 // parseEntrypoint reads NAME=[ADDRESS]:PORT[/tls].
