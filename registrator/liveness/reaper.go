@@ -122,6 +122,7 @@ func (c *Client) reap(ctx context.Context, session, fallen string) {
 	register.sawHeld(fallen)
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 200*time.Millisecond, c.opt.TTL/2
+	trouble := map[string]bool{} // nodes that could not be acted on the last time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -133,15 +134,17 @@ func (c *Client) reap(ctx context.Context, session, fallen string) {
 		case <-timer.C:
 		}
 		verdicts, next := register.judge(time.Now())
-		failed := false
+		failed := map[string]bool{}
 		for _, v := range verdicts {
 			if err := c.execute(ctx, session, v); err != nil && ctx.Err() == nil {
-				c.log.Warn("cannot act on a silent node, trying again", "node", v.node, "err", err)
-				failed = true
+				if failed[v.node] = true; !trouble[v.node] {
+					c.log.Warn("cannot act on a silent node, trying again and again", "node", v.node, "err", err)
+				}
 			}
 		}
+		trouble = failed
 		switch {
-		case failed:
+		case len(failed) > 0:
 			next = retry.NextBackOff()
 		case len(verdicts) > 0:
 			next = grace // the watch brings the new state; should it not, look again
