@@ -195,7 +195,7 @@ func (p *pass) meanwhile(ctx context.Context) error {
 func (p *pass) offline(ctx context.Context, cause error) error {
 	p.loaded = nil
 	if p.disk.equal(&p.want) {
-		return cause
+		return errors.Join(p.write(p.want), cause) // Modes may differ.
 	}
 	if p.rejected != nil && p.rejected.Generation == p.want.generation {
 		return errors.Join(p.rejected, cause)
