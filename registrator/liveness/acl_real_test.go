@@ -54,9 +54,8 @@ func TestReaper_mayNotWriteTheNode(t *testing.T) {
 	var log lines
 	l := New(narrow, Options{Node: "b", TTL: MinTTL, Log: hclog.New(&hclog.LoggerOptions{Output: &log})})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- l.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	ended := background(func() error { return l.Run(ctx) })
+	defer func() { cancel(); <-ended }()
 
 	testbed.Eventually(t, MinTTL+5*time.Second, "the refusal is told", func() error {
 		if log.count("cannot act on a silent node") == 0 {
