@@ -309,3 +309,22 @@ func BenchmarkRender(b *testing.B) {
 		}
 	}
 }
+
+// TestRender_F48_hostAdded wants a new host, wildcard or path of a service that already has a
+// backend to change nothing but the maps.
+func TestRender_F48_hostAdded(t *testing.T) {
+	files := func(labels string) map[string]string {
+		v := render.View{
+			Table:    route.Build(routetest.Snapshot(t, "web n 10.0.0.1:80 passing 1 "+labels), route.Settings{}),
+			Settings: render.DefaultSettings(),
+		}
+		return one(t, v, templates.HAProxy()...)
+	}
+	before := files("fairway-host=a.test")
+	after := files("fairway-host=a.test,b.test,*.test,*.x.y.test fairway-path=/,/p,=/q fairway-api-host=api.test fairway-default=true")
+	for name := range after {
+		if changed, want := before[name] != after[name], strings.HasPrefix(name, "maps/"); changed != want {
+			t.Errorf("%s changed: %v, want %v:\n%s", name, changed, want, cmp.Diff(before[name], after[name]))
+		}
+	}
+}
