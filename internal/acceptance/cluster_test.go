@@ -189,6 +189,24 @@ func (c *cluster) get(host, path string) (status int, servedBy string, err error
 	return resp.StatusCode, resp.Header.Get("X-Served-By"), nil
 }
 
+// stats asks for HAProxy's page and returns the status.
+func (c *cluster) stats(user, password string) int {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.web()+"/haproxy?stats", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if password != "" {
+		req.SetBasicAuth(user, password)
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
 // container is one running container of the web service.
 type container struct{ node, id string }
 

@@ -54,6 +54,15 @@ func story(t *testing.T, file, proxy string) {
 			c.t.Errorf("status %d by %q: %v", status, by, err)
 		}
 	})
+	if proxy == "haproxy" {
+		step("stats only with the password", func(c *cluster) {
+			for password, want := range map[string]int{"": http.StatusUnauthorized, "wrong": http.StatusUnauthorized, "secret": http.StatusOK} {
+				if got := c.stats("operator", password); got != want {
+					c.t.Errorf("password %q: status %d, want %d", password, got, want)
+				}
+			}
+		})
+	}
 	step("scale up without a failed request", func(c *cluster) {
 		calm(c, "scale 1→3", func() { c.scale(3); c.answersFrom(3) })
 		c.truth()
