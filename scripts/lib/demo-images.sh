@@ -27,16 +27,10 @@ note_image() { docker image inspect "$1" >/dev/null 2>&1 || note image "$1"; }
 
 # programs builds what goes into the images, and the load client for here.
 programs() {
-	local arch version image
+	local arch image
 	arch=$(docker version --format '{{.Server.Arch}}')
-	version=$(git -C "$root" describe --tags --always --dirty 2>/dev/null || echo dev)
-	mkdir -p "$root/bin/linux-$arch"
-	(
-		cd "$root" || exit
-		CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -ldflags="-s -w -X main.version=$version" \
-			-o "bin/linux-$arch/" ./registrator ./confgen ./examples/web
-		go build -trimpath -o bin/load ./scripts/load
-	)
+	make --silent --no-print-directory -C "$root" build-linux ARCHS="$arch"
+	(cd "$root" && go build -trimpath -o bin/load ./scripts/load)
 	for image in registrator confgen web; do
 		note_image "fairway/$image:latest"
 		note_image "fairway/$image:latest-$arch"
@@ -67,23 +61,22 @@ haproxy_image() {
 	show "$HAPROXY_IMAGE: $(sed -n '1s/ [0-9/]* - .*//p' <<<"$version")"
 }
 
-# consul_image makes the image fairway-demo/consul of the machine's Consul, with
-# its libraries where it is not static.
 consul_image() {
-	local binary work library version
-	binary=$("$here/get-consul")
-	work=$(mktemp -d)
-	mkdir "$work/root"
-	install -D "$binary" "$work/root/bin/consul"
-	for library in $(ldd "$binary" 2>/dev/null | grep -o '/[^ ]*'); do
-		install -D "$library" "$work/root$library"
-	done
-	printf '%s\n' 'FROM scratch' 'COPY root /' 'ENTRYPOINT ["/bin/consul"]' >"$work/Dockerfile"
+	local version
 	note_image fairway-demo/consul:latest
-	docker build --quiet --tag fairway-demo/consul "$work" >/dev/null 2>"$work/said" || die "image of Consul: $(<"$work/said")"
-	rm -rf "$work"
-	version=$(docker run --rm fairway-demo/consul version) || die "$binary does not run in a container"
+	"$here/consul-image" fairway-demo/consul:latest
+	version=$(docker run --rm fairway-demo/consul version) || die "Consul does not run in a container"
 	show "fairway-demo/consul: ${version%%$'\n'*}"
+}
+
+# note_ids notes what the noted images are now: one that is replaced later loses
+# its name, and stays as long as somebody's container uses it.
+note_ids() {
+	local image id
+	for image in $(noted image | grep -v '^sha256:'); do
+		id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null) || continue
+		note image "$id"
+	done
 }
 
 # remove_images removes what was not there before.

@@ -15,7 +15,7 @@ browser_host=cluster.localhost
 
 local_up() {
 	steps=8
-	need docker curl jq go
+	need docker curl jq go make
 
 	step "Docker"
 	engine
@@ -34,6 +34,7 @@ local_up() {
 	programs
 	haproxy_image
 	consul_image
+	note_ids
 
 	step "Consul, in development mode, on 127.0.0.1:$CONSUL_PORT"
 	start_consul

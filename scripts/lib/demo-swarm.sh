@@ -7,7 +7,7 @@ swarm() { cluster docker cluster-master "$@"; }
 swarm_up() {
 	steps=6
 	host=cluster.test
-	need docker curl jq go
+	need docker curl jq go make
 	need_root
 	trap swarm_trouble EXIT
 
@@ -23,7 +23,7 @@ swarm_up() {
 
 	step "docker stack deploy -c examples/stack.yml fairway"
 	CONSUL_HTTP_ADDR=$(cluster ip consul):8500 CONFGEN_STATS_USER=demo CONFGEN_STATS_PASSWORD=demo \
-		docker stack deploy --resolve-image never -c "$root/examples/stack.yml" fairway 2>&1 |
+		docker stack deploy --resolve-image never -c "$root/examples/stack.yml" fairway 2>&1 | sed /--detach/d |
 		while read -r line; do show "$line"; done
 	scale 1
 	rotation "$host" 2
@@ -42,12 +42,18 @@ swarm_up() {
 	swarm_summary
 }
 
-# scale N waits until N containers answer, and nobody else.
+# scale N waits until Consul calls N containers passing, and those N answer, and
+# nobody else.
 scale() {
 	started=$EPOCHREALTIME
 	swarm service scale --detach "fairway_web=$1" >/dev/null
-	eventually 90 "$1 web containers answer" answered_by "$host" "$1" || exit 1
-	show "$1 answering after $(since "$started") s"
+	eventually 90 "$1 web containers pass" passing "$1" || exit 1
+	eventually 30 "$1 web containers answer" answered_by "$host" "$1" || exit 1
+	show "$1 passing and answering after $(since "$started") s"
+}
+
+passing() {
+	[[ $(curl -sf -m 5 "http://$(cluster ip consul):8500/v1/health/service/fairway_web?passing" | jq length) -eq $1 ]]
 }
 
 swarm_trouble() {
