@@ -66,7 +66,7 @@ var images = []string{"fairway/registrator", "fairway/confgen", "fairway/web", "
 
 // build compiles what goes into the images, once for all clusters.
 var build = sync.OnceValue(func() error {
-	return command(exec.Command("make", "--no-print-directory", "build-linux", "ARCHS="+runtime.GOARCH))
+	return output(exec.Command("make", "--no-print-directory", "build-linux", "ARCHS="+runtime.GOARCH))
 })
 
 // loadImages builds the images on the manager and copies them to every node.
@@ -76,32 +76,13 @@ func (c *cluster) loadImages() {
 		c.t.Fatal(err)
 	}
 	engine := c.script("env", "cluster-master")
-	for _, args := range [][]string{
-		{"scripts/images", "linux/" + runtime.GOARCH},
-		{"scripts/proxy-image", "haproxy"},
-		{"scripts/proxy-image", "nginx"},
-		{"docker", "build", "-t", "fairway/nginx", "--build-arg", "NGINX_IMAGE=fairway-test/nginx:debian", "examples/nginx"},
-	} {
-		cmd := exec.Command(args[0], args[1:]...)
-		if strings.Contains(args[0], "/") {
-			cmd = exec.Command(filepath.Join(testbed.Root(), args[0]), args[1:]...)
-		}
-		cmd.Env = append(os.Environ(), engine)
-		if err := command(cmd); err != nil {
+	for _, args := range imageCommands() {
+		if err := inModule(append(os.Environ(), engine), args...); err != nil {
 			c.t.Fatal(err)
 		}
 	}
 	_, host, _ := strings.Cut(engine, "=")
 	c.script(append([]string{"load", "--from", host}, images...)...)
-}
-
-// command runs cmd in the module's folder; its error carries what it printed.
-func command(cmd *exec.Cmd) error {
-	cmd.Dir = testbed.Root()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", cmd, err, out)
-	}
-	return nil
 }
 
 // script runs scripts/cluster and returns what it printed, trimmed.
@@ -231,18 +212,13 @@ func (c *cluster) containers(service string) []container {
 func (c *cluster) answersFrom(n int) {
 	c.t.Helper()
 	testbed.Eventually(c.t, 2*time.Minute, fmt.Sprintf("%d containers answer", n), func() error {
-		seen := map[string]bool{}
-		for range 4 * max(n, 1) {
+		return exactly(n, func() (string, error) {
 			status, by, err := c.get("cluster.test", "/")
-			if err != nil || status != http.StatusOK || by == "" {
-				return fmt.Errorf("status %d served by %q: %w", status, by, err)
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("status %d served by %q", status, by)
 			}
-			seen[by] = true
-		}
-		if len(seen) != n {
-			return fmt.Errorf("answers of %v", seen)
-		}
-		return nil
+			return by, err
+		})
 	})
 }
 
