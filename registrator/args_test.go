@@ -114,16 +114,6 @@ func TestOptions_environment(t *testing.T) {
 	}
 }
 
-func TestOptions_anEmptyVariableIsNone(t *testing.T) {
-	t.Setenv("REGISTRATOR_RESYNC", "")
-	t.Setenv("REGISTRATOR_MODE", "")
-	t.Setenv("CONSUL_HTTP_ADDR", "")
-	dropEmpty(flags())
-	if opt, _, code := parse(t); code != 0 || opt.Resync.Minutes() != 1 || len(opt.Consul.Addresses) != 1 {
-		t.Errorf("exit code %d, %+v", code, opt)
-	}
-}
-
 func TestOptions_resyncZeroIsTheDefault(t *testing.T) {
 	if opt, _, code := parse(t, "-resync", "0"); code != 0 || opt.Resync.Minutes() != 1 {
 		t.Errorf("exit code %d, resync %s", code, opt.Resync)

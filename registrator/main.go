@@ -12,26 +12,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-func main() {
-	dropEmpty(flags())
-	os.Exit(daemon.Main(newApp(), permute(os.Args, flags())))
-}
-
-// dropEmpty unsets the flags' environment variables that are empty: Compose writes ${NAME:-} so,
-// and nobody means an empty duration by it.
-func dropEmpty(flags []cli.Flag) {
-	for _, f := range flags {
-		documented, ok := f.(cli.DocGenerationFlag)
-		if !ok {
-			continue
-		}
-		for _, name := range documented.GetEnvVars() {
-			if value, set := os.LookupEnv(name); set && value == "" {
-				_ = os.Unsetenv(name) // fails for impossible names only
-			}
-		}
-	}
-}
+func main() { os.Exit(daemon.Main(newApp(), permute(os.Args, flags()))) }
 
 // newApp declares the command line: everything that follows is run(ctx, Options).
 func newApp() *cli.App {

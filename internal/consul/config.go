@@ -4,6 +4,7 @@
 package consul
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -105,9 +106,10 @@ func New(cfg Config) (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	first := endpoints[0] // names the requests in errors; where they go, the transport decides
 	client, err := api.NewClient(&api.Config{
-		Address:    "consul.invalid", // every request is sent to an endpoint by the transport
-		Scheme:     "http",
+		Address:    cmp.Or(first.Host, "localhost"),
+		Scheme:     strings.Replace(first.Scheme, "unix", "http", 1),
 		HttpClient: &http.Client{Transport: rt},
 		Datacenter: cfg.Datacenter,
 		Namespace:  cfg.Namespace,

@@ -140,6 +140,20 @@ func TestMain_exitCodes(t *testing.T) {
 	}
 }
 
+func TestMain_anEmptyVariableIsNone(t *testing.T) {
+	t.Setenv("TEST_HTTP_ADDR", "")
+	t.Setenv("TEST_LOG_JSON", "")
+	app := &cli.App{Name: "test", Flags: Flags("test", ":7"), Action: func(c *cli.Context) error {
+		if c.String("http-addr") != ":7" || c.Bool("log-json") {
+			t.Errorf("--http-addr %q, --log-json %t", c.String("http-addr"), c.Bool("log-json"))
+		}
+		return nil
+	}}
+	if code := Main(app, []string{"test"}); code != ExitDone {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 func TestNew_refusesWrongValues(t *testing.T) {
 	for _, args := range [][]string{{"--log-level", "loud"}, {"--http-addr", "nowhere"}} {
 		var got error

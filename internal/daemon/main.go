@@ -34,8 +34,10 @@ func Main(app *cli.App, args []string) int {
 	defer stop()
 	app.ExitErrHandler = func(*cli.Context, error) {} // Main alone exits
 	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+	dropEmpty(app.Flags)
 	for _, cmd := range app.Commands {
 		cmd.OnUsageError = app.OnUsageError
+		dropEmpty(cmd.Flags)
 	}
 	err := app.RunContext(ctx, args)
 	if err == nil {
@@ -45,6 +47,22 @@ func Main(app *cli.App, args []string) int {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", app.Name, strings.ReplaceAll(text, "\n", "; "))
 	}
 	return exitCode(err)
+}
+
+// dropEmpty unsets the flags' environment variables that are empty: Compose writes ${NAME:-} so,
+// and nobody means an empty duration by it.
+func dropEmpty(flags []cli.Flag) {
+	for _, f := range flags {
+		documented, ok := f.(cli.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		for _, name := range documented.GetEnvVars() {
+			if value, set := os.LookupEnv(name); set && value == "" {
+				_ = os.Unsetenv(name) // fails for impossible names only
+			}
+		}
+	}
 }
 
 func exitCode(err error) int {
