@@ -71,14 +71,17 @@ func (p *pass) confirmed(ctx context.Context, interrupted bool) error {
 			return err
 		}
 	}
-	p.rejected = nil
 	if !p.driver.adjustable(p.disk, p.want) || p.edited() && !p.sameInstance() {
 		return p.replace(ctx, nil)
 	}
 	err := p.adjust(ctx, p.want)
-	if errors.Is(err, errNeedsReload) {
+	switch {
+	case errors.Is(err, errNeedsReload):
 		p.note("change needs a reload", err.Error())
 		return p.replace(ctx, nil)
+	case err == nil:
+		p.rejected = nil
+		p.note("change needs a reload", "")
 	}
 	return err
 }
@@ -109,22 +112,46 @@ func (p *pass) adjust(ctx context.Context, t tree) error {
 	if err := p.write(t); err != nil {
 		return err
 	}
-	full := !p.sameInstance() || time.Since(p.verified) > fullEvery
+	changed := !p.sameInstance() || !p.loaded.equal(&t)
+	age := time.Since(p.verified)
+	full := !p.sameInstance() || age > fullEvery || p.retired > 0 && age > time.Second
 	done, err := p.driver.sync(ctx, t, p.loaded, full)
-	p.res.Commands += done.commands
-	p.res.Retired = done.retired
-	if done.commands > 0 && p.res.Action == None {
-		p.res.Action = Runtime
+	p.count(done, full)
+	if err != nil && changed {
+		return p.halfDone(ctx, err)
 	}
 	if err != nil {
-		p.loaded = nil // Part of it may have been done: compare everything next time.
 		return err
 	}
 	p.remember(t, full)
-	if done.retired > 0 {
+	return nil
+}
+
+// count adds up what was done at run time. Only a full look sees all servers that still have to
+// be deleted.
+func (p *pass) count(done synced, full bool) {
+	p.res.Commands += done.commands
+	if done.commands > 0 && p.res.Action == None {
+		p.res.Action = Runtime
+	}
+	if full || done.retired > p.retired {
+		p.retired = done.retired
+	}
+	if p.res.Retired = p.retired; p.retired > 0 {
 		p.wakeIn(time.Second)
 	}
-	return nil
+}
+
+// halfDone handles a change that broke off: some commands may have been carried out, so that
+// everything has to be compared next time. Twice in a row, a reload is the way: the files are
+// right, and it reads nothing else.
+func (p *pass) halfDone(ctx context.Context, err error) error {
+	p.loaded = nil
+	p.failures++
+	if ctx.Err() == nil && p.failures > 1 && !errors.Is(err, errNeedsReload) {
+		return fmt.Errorf("%w: %w", errNeedsReload, err)
+	}
+	return err
 }
 
 // write commits t, announces its files as ours and removes those that are stale.
@@ -149,6 +176,7 @@ func (p *pass) write(t tree) error {
 
 func (p *pass) remember(t tree, full bool) {
 	p.loaded, p.instance = &t, p.status.instance
+	p.failures = 0
 	if full {
 		p.verified = time.Now()
 	}
@@ -197,7 +225,7 @@ func (p *pass) offline(ctx context.Context, cause error) error {
 	if p.disk.equal(&p.want) {
 		return errors.Join(p.write(p.want), cause) // Modes may differ.
 	}
-	if p.rejected != nil && p.rejected.Generation == p.want.generation {
+	if p.known() {
 		return errors.Join(p.rejected, cause)
 	}
 	if err := p.check(ctx, p.want, "stage"); err != nil {
@@ -210,9 +238,20 @@ func (p *pass) offline(ctx context.Context, cause error) error {
 	return errors.Join(p.end(true), cause)
 }
 
+// reject remembers that what is wanted cannot be had.
 func (p *pass) reject(err error) {
 	var rejected *RejectedError
-	if errors.As(err, &rejected) {
-		p.rejected = rejected
+	if !errors.As(err, &rejected) {
+		return
 	}
+	p.rejected = rejected
+	p.rejected.key = p.driver.shape(p.want)
+	if rejected.By == "check" {
+		p.rejected.key = p.want.sum()
+	}
+}
+
+// known reports whether what is wanted was rejected before.
+func (p *pass) known() bool {
+	return p.rejected != nil && (p.rejected.key == p.want.sum() || p.rejected.key == p.driver.shape(p.want))
 }

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"fairway/confgen/proxy/haproxy"
 )
 
 // churn changes the world at random and applies it at once.
@@ -97,11 +100,11 @@ func TestChurn_F50_randomChangesUnderLoad(t *testing.T) {
 	c := newChurn(t, func(o *Options, _ *HAProxy) { o.ReloadInterval = 500 * time.Millisecond })
 	c.up()
 	clients := startLoad(t, "127.0.0.1:"+c.world.port, "a.test")
-	c.run(500, 70)
+	c.run(300, 60)
 	if c.reloads > c.structure {
 		t.Errorf("%d reloads for %d structural changes", c.reloads, c.structure)
 	}
-	clients.expectNone(t, 5000)
+	clients.expectNone(t, 1000)
 	c.equal()
 }
 
@@ -121,7 +124,7 @@ func TestChurn_F50_foreignReloads(t *testing.T) {
 		}
 		done <- n
 	}()
-	c.run(300, 60)
+	c.run(150, 40)
 	cancel()
 	t.Logf("%d foreign reloads", <-done)
 	clients.expectNone(t, 1000)
@@ -161,6 +164,12 @@ func TestApply_F50_retiredServersAreDeleted(t *testing.T) {
 	}
 	clients.expectNone(t, 50)
 	c.equal()
+	stats, _ := c.world.sockets()
+	conn := mustRun[*haproxy.Conn](t)(haproxy.Socket{Path: stats}.Worker(t.Context()))
+	defer conn.Close()
+	if state := mustRun[string](t)(conn.Ask(t.Context(), "show servers state a")); strings.Count(state, " n1_") != 2 {
+		t.Errorf("haproxy still has more than two servers:\n%s", state)
+	}
 }
 
 // HAProxy is killed and comes back from what is on disk.

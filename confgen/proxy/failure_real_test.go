@@ -72,7 +72,7 @@ func taken(t testing.TB) string {
 func (r *rig) expectRejected(by string, reloads int, before map[string]string, instance string) {
 	r.t.Helper()
 	res, err := r.target.Apply(r.t.Context(), r.world.files())
-	for err == nil && res.Deferred != "" {
+	for res.Deferred != "" {
 		<-r.wakes
 		res, err = r.target.Apply(r.t.Context(), r.world.files())
 	}

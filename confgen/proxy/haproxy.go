@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -84,6 +85,21 @@ func (d *haproxyDriver) structure(t tree) string {
 			parts = append(parts, []byte(f.Path), nil)
 		default:
 			parts = append(parts, []byte(f.Path), f.Data)
+		}
+	}
+	return digest(parts...)
+}
+
+// shape adds the different options of servers: a reload may fail at those.
+func (d *haproxyDriver) shape(t tree) string {
+	parts := [][]byte{[]byte(d.structure(t))}
+	for _, b := range haproxy.Parse(t.data(t.main)).Backends {
+		seen := map[string]bool{}
+		for _, s := range b.Servers {
+			seen[strings.Join(s.Options, " ")] = true
+		}
+		for _, options := range slices.Sorted(maps.Keys(seen)) {
+			parts = append(parts, []byte(b.Name), []byte(options))
 		}
 	}
 	return digest(parts...)
@@ -216,13 +232,13 @@ func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full boo
 		return synced{}, fmt.Errorf("%w: stats socket: %w", errNeedsReload, d.mute)
 	}
 	config := haproxy.Parse(t.data(t.main))
-	want := haproxy.Desired{Backends: config.Backends, All: full, Maps: maps(t, nil)}
+	want := haproxy.Desired{Backends: config.Backends, All: full, Maps: mapFiles(t, nil)}
 	if t.marked {
 		want.Description = t.generation
 	}
 	if !full && before != nil {
 		want.Backends = haproxy.Touched(haproxy.Parse(before.data(before.main)), config)
-		want.Maps = maps(t, before)
+		want.Maps = mapFiles(t, before)
 	}
 	report, err := haproxy.Sync(ctx, d.stats, want)
 	if errors.Is(err, haproxy.ErrReload) {
@@ -231,8 +247,8 @@ func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full boo
 	return synced{commands: report.Commands, retired: report.Garbage}, err
 }
 
-// maps returns the map files of t, or those that differ from before.
-func maps(t tree, before *tree) []haproxy.Map {
+// mapFiles returns the maps of t, or those that differ from before.
+func mapFiles(t tree, before *tree) []haproxy.Map {
 	var list []haproxy.Map
 	for _, f := range t.files {
 		if isMap(f.Path) && (before == nil || string(before.data(f.Path)) != string(f.Data)) {

@@ -52,7 +52,7 @@ func (l *lateCheck) schedule(t tree) {
 	l.done.Go(l.run)
 }
 
-// passed notes files that were checked before they were committed.
+// passed notes files that were checked beforehand and that the proxy has loaded.
 func (l *lateCheck) passed(t tree) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -83,6 +83,8 @@ func (d *nginxDriver) structure(t tree) string {
 	return digest(parts...)
 }
 
+func (d *nginxDriver) shape(t tree) string { return d.structure(t) }
+
 // status asks for the generation. An nginx that runs but does not answer there runs something of
 // somebody else, which is an answer too.
 func (d *nginxDriver) status(ctx context.Context) (status, error) {

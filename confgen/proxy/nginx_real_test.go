@@ -122,7 +122,7 @@ func (n *nginxRig) run() {
 func (n *nginxRig) apply() (Result, error) {
 	for {
 		res, err := n.target.Apply(n.t.Context(), n.files())
-		if err != nil || res.Deferred == "" {
+		if res.Deferred == "" {
 			return res, err
 		}
 		<-n.wakes

@@ -83,11 +83,15 @@ var (
 )
 
 // RejectedError means that the proxy cannot run the wanted files. The last good ones are on disk
-// and running, and changes of servers still go through. The same files are not tried again.
+// and running, and changes of servers still go through. Files that the checker refused are tried
+// again when a byte of them changes; those that the proxy refused, since the attempt is felt by
+// clients, when more changes than which servers there are.
 type RejectedError struct {
 	By         string // "check", "reload", "bind"
 	Generation string
 	Output     string // the proxy's own words
+
+	key string // what must change before another try
 }
 
 func (e *RejectedError) Error() string {
@@ -98,6 +102,9 @@ func (e *RejectedError) Error() string {
 type driver interface {
 	// structure returns the hash of all that only a reload can change.
 	structure(t tree) string
+	// shape is like structure, with all else that may make a reload fail: it changes when another
+	// try has a chance, and not when a server comes or goes.
+	shape(t tree) string
 	// status asks the proxy what it runs.
 	status(ctx context.Context) (status, error)
 	// adjustable reports whether before can be made after without a reload, given that their
@@ -140,6 +147,8 @@ type Target struct {
 	loaded   *tree     // what is known to run
 	verified time.Time // when everything was last compared with the running proxy
 	instance string    // the instance that was compared
+	retired  int       // servers that were not yet deletable then
+	failures int       // changes in a row that broke off half way
 	rejected *RejectedError
 	reloaded time.Time // when a reload was last asked for
 	timer    *time.Timer

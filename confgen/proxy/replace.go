@@ -11,7 +11,7 @@ import (
 
 // replace loads a new structure: wait for its turn, check, commit, reload, confirm, else restore.
 func (p *pass) replace(ctx context.Context, j *journal) error {
-	if p.rejected != nil && p.rejected.Generation == p.want.generation {
+	if p.known() {
 		return p.refused(ctx, p.rejected)
 	}
 	if err := p.turn(ctx); err != nil || p.res.Deferred != "" {
@@ -26,6 +26,7 @@ func (p *pass) replace(ctx context.Context, j *journal) error {
 	}
 	if err := p.examine(ctx, base); err != nil {
 		p.reject(err)
+		p.reloaded = time.Now() // Checks are paced as reloads are.
 		return p.refused(ctx, err)
 	}
 	err := p.load(ctx, base)
@@ -33,8 +34,8 @@ func (p *pass) replace(ctx context.Context, j *journal) error {
 	if !errors.As(err, &rejected) {
 		return err
 	}
-	p.rejected = rejected
-	return p.refused(ctx, rejected)
+	p.reject(rejected)
+	return p.refused(ctx, err)
 }
 
 // refused goes on with servers and maps while the wanted structure cannot be had.
@@ -64,6 +65,9 @@ func (p *pass) turn(ctx context.Context) error {
 			p.res.Deferred = reason
 			err := p.meanwhile(ctx)
 			p.wakeIn(wait)
+			if p.rejected != nil {
+				err = errors.Join(p.rejected, err) // It stands until something better runs.
+			}
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -80,9 +84,6 @@ func (p *pass) turn(ctx context.Context) error {
 func (p *pass) examine(ctx context.Context, base tree) error {
 	if err := p.check(ctx, p.want, "stage"); err != nil {
 		return err
-	}
-	if p.opt.Check.present() {
-		p.late.passed(p.want)
 	}
 	return p.driver.probe(ctx, base, p.want)
 }
@@ -133,14 +134,22 @@ func (p *pass) settle(ctx context.Context) error {
 	if p.status, err = p.driver.status(ctx); err != nil {
 		return fmt.Errorf("look at the proxy: %w", err)
 	}
-	p.loaded = nil
+	if p.opt.Check.present() {
+		p.late.passed(p.want)
+	}
 	done, err := p.driver.sync(ctx, p.want, &p.want, true)
-	p.res.Commands += done.commands
-	p.res.Retired = done.retired
-	if err != nil {
-		return fmt.Errorf("verify after reload: %w", err)
+	p.count(done, true)
+	switch {
+	case ctx.Err() != nil:
+		p.loaded = nil
+		return ctx.Err()
+	case err != nil:
+		// The worker has read nothing but these files. That it cannot be asked is no reason to
+		// reload it again.
+		p.log.Warn("loaded configuration cannot be read back", "err", err)
 	}
 	p.remember(p.want, true)
+	p.res.Action = Reload
 	return nil
 }
 

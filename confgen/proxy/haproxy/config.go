@@ -69,15 +69,22 @@ func Parse(text []byte) Config {
 }
 
 // Merge returns base with the server lines of those backends that want has too replaced by
-// want's: the servers of the new world in the structure of the old.
+// want's: the servers of the new world in the structure of the old. A server that want has with
+// other options keeps its line, since only a reload could change those.
 func Merge(base, want []byte) []byte {
+	old := Parse(base)
 	servers := map[string][]string{}
 	known := map[string]bool{}
-	eachServerLine(want, func(backend, line string, server bool) {
+	keep := keptLines(base, old, Parse(want))
+	eachServerLine(want, func(backend, line string, s *Server) {
 		known[backend] = true
-		if server {
-			servers[backend] = append(servers[backend], line)
+		if s == nil {
+			return
 		}
+		if kept, found := keep[backend+"/"+s.Name]; found {
+			line = kept
+		}
+		servers[backend] = append(servers[backend], line)
 	})
 	var out strings.Builder
 	done := map[string]bool{}
@@ -91,12 +98,12 @@ func Merge(base, want []byte) []byte {
 		}
 	}
 	last := ""
-	eachServerLine(base, func(backend, line string, server bool) {
+	eachServerLine(base, func(backend, line string, s *Server) {
 		if backend != last {
 			flush(last)
 			last = backend
 		}
-		if server && known[backend] {
+		if s != nil && known[backend] {
 			flush(backend)
 			return
 		}
@@ -106,14 +113,37 @@ func Merge(base, want []byte) []byte {
 	return []byte(out.String())
 }
 
-// eachServerLine calls f for every line with the backend it stands in, "" outside of backends.
-func eachServerLine(text []byte, f func(backend, line string, server bool)) {
+// keptLines returns the lines of base, by backend/server, that want has with other options.
+func keptLines(base []byte, old, want Config) map[string]string {
+	kept := map[string]string{}
+	if SameOptions(old, want) {
+		return kept
+	}
+	eachServerLine(base, func(backend, line string, s *Server) {
+		if s == nil {
+			return
+		}
+		b, _ := want.Backend(backend)
+		if !SameOptions(Config{Backends: []Backend{{Name: backend, Servers: []Server{*s}}}}, Config{Backends: []Backend{b}}) {
+			kept[backend+"/"+s.Name] = line
+		}
+	})
+	return kept
+}
+
+// eachServerLine calls f for every line with the backend it stands in, "" outside of backends,
+// and with the server, if it is one that can be changed at run time.
+func eachServerLine(text []byte, f func(backend, line string, s *Server)) {
 	p := parser{defaults: map[string][]string{}, backends: map[string]int{}}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, len(text)+1)
 	for lines.Scan() {
-		server := p.line(lines.Text())
-		f(p.backend, lines.Text(), server)
+		if !p.line(lines.Text()) {
+			f(p.backend, lines.Text(), nil)
+			continue
+		}
+		servers := p.config.Backends[p.backends[p.backend]].Servers
+		f(p.backend, lines.Text(), &servers[len(servers)-1])
 	}
 }
 

@@ -77,6 +77,12 @@ func TestMerge(t *testing.T) {
 	if diff := cmp.Diff(merged, string(Merge([]byte(base), []byte(want)))); diff != "" {
 		t.Error(diff)
 	}
+	base2 := "backend a\n  server s1 10.0.0.1:80 check\n  server s2 10.0.0.2:80 check\n"
+	want2 := "backend a\n  server s1 10.0.0.1:80 weight 9 check inter 1s\n  server s3 10.0.0.3:80 check inter 1s\n"
+	merged2 := "backend a\n  server s1 10.0.0.1:80 check\n  server s3 10.0.0.3:80 check inter 1s\n"
+	if diff := cmp.Diff(merged2, string(Merge([]byte(base2), []byte(want2)))); diff != "" {
+		t.Error(diff)
+	}
 	if got := Merge([]byte(base), []byte(base)); string(got) != base {
 		t.Errorf("a file merged with itself changes:\n%s", got)
 	}

@@ -196,7 +196,7 @@ func (r *syncer) collect(ctx context.Context, conn *Conn, garbage []live) error 
 			r.report.Garbage++
 			continue
 		}
-		_, err := conn.Do(ctx, "del server "+l.name)
+		_, err := conn.Ask(ctx, "del server "+l.name) // Not counted: nobody is waiting for it.
 		var refusal *CommandError
 		if errors.As(err, &refusal) {
 			r.report.Garbage++

@@ -37,7 +37,7 @@ func TestSync_changesAndReadsBack(t *testing.T) {
 	if diff := cmp.Diff(want, f.sent()); diff != "" {
 		t.Errorf("commands:\n%s", diff)
 	}
-	if report.Commands != len(want) || report.PID != 7 || report.Garbage != 0 || f.conns != 2 {
+	if report.Commands != len(want)-1 || report.PID != 7 || report.Garbage != 0 || f.conns != 2 {
 		t.Errorf("%+v over %d connections, expected a second one to verify", report, f.conns)
 	}
 }
