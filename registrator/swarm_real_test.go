@@ -43,6 +43,19 @@ func TestSwarm(t *testing.T) {
 		return ids
 	}
 
+	// settled waits until the manager knows that the task runs, too: scaling before that is lost on
+	// some engines ("update out of sequence").
+	settled := func(w *world, service string) {
+		w.t.Helper()
+		testbed.Eventually(w.t, soon, "the manager knows", func() error {
+			state := w.engine.Run("service", "ps", "-f", "desired-state=running", "--format", "{{.CurrentState}}", service)
+			if !strings.HasPrefix(state, "Running") {
+				return errors.New(state)
+			}
+			return nil
+		})
+	}
+
 	w.sub("C107_hostModePort", func(t *testing.T, w *world) {
 		w.engine.Run("service", "create", "-d", "--name", "stack_web", "--publish", "mode=host,target=8080,published=8088",
 			"--container-label", "fairway.host=cluster.test", "--no-resolve-image", image, "-drain", "100ms")
@@ -63,6 +76,7 @@ func TestSwarm(t *testing.T) {
 	})
 
 	w.sub("C112_scaledToZero", func(t *testing.T, w *world) {
+		settled(w, "stack_web")
 		w.engine.Run("service", "scale", "-d", "stack_web=0")
 		w.is(map[string]string{})
 		w.engine.Run("service", "scale", "-d", "stack_web=1")
@@ -75,6 +89,7 @@ func TestSwarm(t *testing.T) {
 		w.engine.Run("service", "create", "-d", "--name", "slow", "--publish", "mode=host,target=8080,published=8089",
 			"--no-resolve-image", image, "-drain", "3s")
 		id := tasks(w, 1)[0]
+		settled(w, "slow")
 		w.engine.Run("service", "scale", "-d", "slow=0")
 		testbed.Eventually(t, soon, "the task is stopping", func() error {
 			rows, err := w.rows()
