@@ -167,6 +167,32 @@ func TestWatch_F4_nothingBeforeEverythingHasAnswered(t *testing.T) {
 	}
 }
 
+func TestWatch_F4_aServiceThatFailsAtTheStartIsWaitedFor(t *testing.T) {
+	f := newFakeConsul(t, map[string][]string{"good": {"10.1.0.1"}, "bad": {"10.1.0.2"}})
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/bad") {
+			return false
+		}
+		http.Error(w, "rpc error", http.StatusInternalServerError)
+		return true
+	})
+	w := follow(t, Options{}, f.URL)
+	testbed.Eventually(t, 5*time.Second, "the failure is shown", func() error {
+		if s := w.Status(t.Context()); s.Failing["bad"] == "" || !slices.Equal(s.Missing, []string{"bad"}) {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	if v, have := w.Latest(); have {
+		t.Errorf("incomplete view %+v", v)
+	}
+	f.set(func() { f.fault = nil })
+	w.sees("complete", instances("bad", "10.1.0.2:80 passing"))
+	if v, _ := w.Latest(); v.Version != 1 {
+		t.Errorf("version %d", v.Version)
+	}
+}
+
 func TestWatch_badAnswersKeepTheLastState(t *testing.T) {
 	cases := map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"F11_noLeader": func(w http.ResponseWriter, _ *http.Request) bool {
@@ -206,8 +232,9 @@ func TestWatch_badAnswersKeepTheLastState(t *testing.T) {
 				return fault(w, r)
 			})
 			testbed.Eventually(t, 5*time.Second, "it is shown", func() error {
-				if s := w.Status(t.Context()); s.Err == "" && s.Held == "" {
-					return errors.New("status says nothing")
+				// An empty answer is held; all others are errors and change nothing.
+				if s := w.Status(t.Context()); (s.Held != "") != (name == "F9_nothing") || (s.Err == "") == (s.Held == "") {
+					return fmt.Errorf("error %q, held %q", s.Err, s.Held)
 				}
 				return nil
 			})
