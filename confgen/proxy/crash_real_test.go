@@ -133,7 +133,7 @@ func TestApply_F27_killedAtEveryStep(t *testing.T) {
 		t.Run(strings.ReplaceAll(step, "/", "_"), func(t *testing.T) {
 			t.Parallel()
 			r := crashRig(t)
-			before := r.reloads()
+			before, old := r.reloads(), r.snapshot()
 			r.crashAt(step)
 			r.target = r.newTarget()
 			if err := r.target.Lock(); err != nil {
@@ -146,6 +146,9 @@ func TestApply_F27_killedAtEveryStep(t *testing.T) {
 			}
 			if _, err := r.freshStart(main); err != nil {
 				t.Errorf("what is on disk after recovery does not start: %v", err)
+			}
+			if now := r.snapshot(); fmt.Sprint(now) != fmt.Sprint(old) && !r.isNew(now) {
+				t.Errorf("half a change is on disk: %s", now)
 			}
 			r.apply()
 			if n := r.reloads() - before; n != 1 {
@@ -160,6 +163,12 @@ func TestApply_F27_killedAtEveryStep(t *testing.T) {
 			r.equal()
 		})
 	}
+}
+
+// isNew reports whether all of crashRig's change is among files, and nothing else of it.
+func (r *rig) isNew(files map[string]string) bool {
+	return len(files) == 2 && strings.Contains(files[filepath.Join(r.world.dir, "haproxy.cfg")], "backend b\n") &&
+		strings.Contains(files[filepath.Join(r.world.dir, "maps/hosts.map")], "b.test b\n")
 }
 
 // The world changes back while confgen is down: then the half-done change is undone.
