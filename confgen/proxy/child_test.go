@@ -163,6 +163,28 @@ func TestReap_F44_orphansAndNobodyElse(t *testing.T) {
 	<-reaped
 }
 
+func TestReap_F44_leavesWhatIsWaitedFor(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exit 7")
+	release, err := start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	testbed.Eventually(t, 5*time.Second, "the child has ended", func() error {
+		if _, _, err := describe(cmd.Process.Pid); err == nil {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	if !reapOrphans() {
+		t.Error("an ended child that somebody waits for was not seen")
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Errorf("wait: %v, expected exit code 7: the reaper took it", err)
+	}
+}
+
 func TestProcess_pidFileIsNotTrusted(t *testing.T) {
 	sleep := exec.CommandContext(t.Context(), "/bin/sleep", "60")
 	if err := sleep.Start(); err != nil {
