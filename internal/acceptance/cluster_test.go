@@ -297,3 +297,49 @@ func wait(t *testing.T, d time.Duration) {
 		t.Fatal(errors.New("test ended"))
 	}
 }
+
+// exactly asks often enough to see whether n answer, and no more.
+func exactly(n int, ask func() (string, error)) error {
+	seen := map[string]bool{}
+	for range 4 * max(n, 1) {
+		by, err := ask()
+		if err != nil {
+			return err
+		}
+		seen[by] = true
+	}
+	if len(seen) != n || seen[""] {
+		return fmt.Errorf("answers of %v", seen)
+	}
+	return nil
+}
+
+// imageCommands make the images of every example in the engine that docker talks to.
+func imageCommands() [][]string {
+	return [][]string{
+		{"scripts/images", "linux/" + runtime.GOARCH},
+		{"scripts/proxy-image", "haproxy"},
+		{"scripts/proxy-image", "nginx"},
+		{"docker", "build", "-t", "fairway/nginx", "--build-arg", "NGINX_IMAGE=fairway-test/nginx:debian", "examples/nginx"},
+	}
+}
+
+// inModule runs a program, or a script by its path in the module, in the module's folder.
+func inModule(env []string, args ...string) error {
+	name := args[0]
+	if path := filepath.Join(testbed.Root(), name); filepath.Dir(name) != "." {
+		name = path
+	}
+	cmd := exec.Command(name, args[1:]...)
+	cmd.Env = env
+	return output(cmd)
+}
+
+// output runs cmd in the module's folder; its error carries what it printed.
+func output(cmd *exec.Cmd) error {
+	cmd.Dir = testbed.Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", cmd, err, out)
+	}
+	return nil
+}

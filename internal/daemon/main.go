@@ -10,6 +10,9 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	// Roots of the web's authorities for images that hold nothing but the program; the
+	// machine's own are used where it has any.
+	_ "golang.org/x/crypto/x509roots/fallback"
 )
 
 // The exit codes of both programs.
