@@ -50,6 +50,8 @@ demo-down: ## remove every trace of the demo
 .PHONY: test
 test: ## everything, on real parts; installs what is missing (Debian or Ubuntu, root)
 	scripts/setup
+	@# Once, before packages that put the programs into images run side by side.
+	@$(MAKE) --no-print-directory build-linux ARCHS="$$(go env GOARCH)"
 	$(CONSUL) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
 
 .PHONY: test-quick
