@@ -95,6 +95,7 @@ func optionsFrom(c *cli.Context, child []string) (Options, error) {
 			return o, err
 		}
 	}
+	o.Routing.Proxy = route.Proxy(o.Proxy.Kind)
 	if err := (render.View{Table: route.Table{Entrypoints: o.Routing.Entrypoints}, Settings: o.Render}).Validate(); err != nil {
 		return o, daemon.Usagef("%w", err)
 	}

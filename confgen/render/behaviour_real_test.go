@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -273,26 +274,7 @@ func TestGeneration(t *testing.T) {
 
 // TestWebsocket upgrades a connection and talks both ways through it.
 func TestWebsocket(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // A test's own.
-			if r.Header.Get("Upgrade") == "" {
-				return
-			}
-			c, rw, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
-			_, _ = io.Copy(c, rw)
-		}))
-	}()
-	s := catalog(t, "ws n "+l.Addr().String()+" passing 1 fairway-host=a.com")
+	s := catalog(t, "ws n "+upgrader(t)+" passing 1 fairway-host=a.com")
 	each(t, func(t *testing.T, proxy int, dir string) {
 		address := start(t, proxy, dir, view(t, s, dir))
 		c, err := net.Dial("tcp", address)
@@ -312,4 +294,57 @@ func TestWebsocket(t *testing.T) {
 			t.Fatalf("%v: %q", err, buf[:n])
 		}
 	})
+}
+
+// upgrader is a server that speaks websocket and echoes; it answers nothing else.
+func upgrader(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // A test's own.
+			if r.Header.Get("Upgrade") == "" {
+				return
+			}
+			c, rw, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+			_, _ = io.Copy(c, rw)
+		}))
+	}()
+	return l.Addr().String()
+}
+
+// deaf is the address of a listener that takes no connection: its backlog is full.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port) //nolint:errcheck // Bound as one.
+	for {
+		c, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
 }

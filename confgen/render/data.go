@@ -15,6 +15,7 @@ type data struct {
 	View
 	compiled map[string]*regexp.Regexp
 	live     map[string]bool // backends with a server that takes requests
+	options  map[string]*route.Options
 }
 
 // part is the dot of a block that prints one part of a configuration. It knows nothing but the
@@ -33,7 +34,7 @@ func (b backendData) id() string { return b.Name }
 
 func (b backendData) same(p part) bool {
 	o, ok := p.(backendData)
-	return ok && b.Name == o.Name && b.Service == o.Service && slices.Equal(b.Servers, o.Servers)
+	return ok && b.Name == o.Name && b.Service == o.Service && slices.Equal(b.Servers, o.Servers) && b.Options.Equal(o.Options)
 }
 
 type virtualServerData struct {
@@ -45,14 +46,17 @@ func (v virtualServerData) id() string { return v.Entrypoint.Name + " " + v.Name
 
 func (v virtualServerData) same(p part) bool {
 	o, ok := p.(virtualServerData)
-	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same)
+	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same)
 }
 
 func newData(v View) (*data, error) {
-	d := &data{View: v, compiled: make(map[string]*regexp.Regexp), live: make(map[string]bool)}
+	d := &data{View: v, compiled: make(map[string]*regexp.Regexp), live: make(map[string]bool), options: make(map[string]*route.Options)}
 	for _, b := range v.Backends {
 		if takesRequests(b) {
 			d.live[b.Name] = true
+		}
+		if b.Options != nil {
+			d.options[b.Name] = b.Options
 		}
 	}
 	return d, d.compile()

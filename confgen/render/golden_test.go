@@ -50,8 +50,7 @@ func TestRender(t *testing.T) {
 					want = append(want, f)
 				}
 			}
-			v.Table = route.Build(snapshot, settings)
-			got := printed(t, v)
+			got := printed(t, v, snapshot, settings)
 			if *update {
 				archive.Files = append(archive.Files[:len(archive.Files)-len(want)], got...)
 				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
@@ -87,10 +86,12 @@ func set(t *testing.T, s *render.Settings, lines string) {
 	}
 }
 
-func printed(t *testing.T, v render.View) []txtar.File {
+func printed(t *testing.T, v render.View, snapshot route.Snapshot, settings route.Settings) []txtar.File {
 	t.Helper()
 	var files []txtar.File
 	for _, proxy := range []string{"haproxy", "nginx"} {
+		settings.Proxy = route.Proxy(proxy)
+		v.Table = route.Build(snapshot, settings)
 		r, err := render.New(layers[proxy]()...)
 		if err != nil {
 			t.Fatal(err)

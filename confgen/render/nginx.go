@@ -16,7 +16,8 @@ type VirtualServer struct {
 	Entrypoint route.Entrypoint
 	Name       string // for server_name; "" for the default server
 	Locations  []Location
-	Regex      bool // some location asks first whether a regular expression matches the host
+	Regex      bool       // some location asks first whether a regular expression matches the host
+	Named      []Location // those that such requests go to where their backends have options
 }
 
 // Location is a location block.
@@ -27,10 +28,12 @@ type Location struct {
 	Live    bool       // false: nobody would answer
 	Guarded bool       // routes whose host is a regular expression come before this one
 	Inner   []Location // regular expressions that come before a prefix
+	Options *route.Options
+	Wraps   bool // nothing of its own: the last of Inner takes what the others do not
 }
 
 func (l Location) same(o Location) bool {
-	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded &&
+	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded && l.Wraps == o.Wraps && l.Options.Equal(o.Options) &&
 		slices.EqualFunc(l.Inner, o.Inner, Location.same)
 }
 
@@ -95,6 +98,9 @@ func (t tree) server(name string, r route.Route) VirtualServer {
 	guarded := slices.ContainsFunc(steps, func(s step) bool { return s.guarded })
 	undecided := guarded || t.undecided(r, steps)
 	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, Locations: t.locations(steps, undecided), Regex: undecided}
+	if undecided {
+		s.Named = t.named()
+	}
 	if !slices.ContainsFunc(steps, step.all) {
 		s.Locations = append(s.Locations, Location{Path: "/", Guarded: undecided})
 	}
@@ -213,8 +219,7 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 				literal(r.Path)
 			}
 			l := t.location("^~", strings.TrimSuffix(r.Path, "/")+"/", s, r)
-			l.Inner = slices.Clone(inner)
-			list = append(list, l)
+			list = append(list, l.behind(inner))
 		}
 	}
 	if !slices.ContainsFunc(prefixes, func(r route.Route) bool { return r.Path == "/" }) {
@@ -224,7 +229,45 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 }
 
 func (t tree) location(match, path string, s step, r route.Route) Location {
-	return Location{Match: match, Path: path, Backend: r.Backend, Live: t.data.live[r.Backend], Guarded: s.guarded}
+	return Location{Match: match, Path: path, Backend: r.Backend, Live: t.data.live[r.Backend], Guarded: s.guarded, Options: t.data.options[r.Backend]}
+}
+
+// behind puts a prefix behind the regular expressions that come before it. A nested location
+// inherits what its parent says, and these may be other services', so that a prefix with options
+// moves into a location beside them.
+func (l Location) behind(inner []Location) Location {
+	inner = slices.Clone(inner)
+	if l.Options == nil || len(inner) == 0 {
+		l.Inner = inner
+		return l
+	}
+	own := l
+	own.Match = ""
+	return Location{Match: l.Match, Path: l.Path, Inner: append(inner, own), Wraps: true}
+}
+
+// named are locations for the backends with options of routes whose host is a regular
+// expression: a location that comes behind those routes can only send a request to a name.
+func (t tree) named() []Location {
+	var list []Location
+	for _, r := range t.regexHosts {
+		l := t.location("", "@to-"+r.Backend, step{}, r)
+		if l.Options != nil && !slices.ContainsFunc(list, l.same) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// NamedRegexes are the backends that named locations exist for on an entrypoint.
+func (d *data) NamedRegexes(entrypoint string) []string {
+	var list []string
+	for _, r := range d.Routes {
+		if r.HostKind == route.HostRegex && d.options[r.Backend] != nil && slices.Contains(r.Entrypoints, entrypoint) && !slices.Contains(list, r.Backend) {
+			list = append(list, r.Backend)
+		}
+	}
+	return list
 }
 
 // resolve finds the route of one literal path, and the step that it belongs to.
@@ -295,7 +338,7 @@ func (d *data) VariablesSize() int {
 			n += len(r.Entrypoints)
 		}
 	}
-	return powerOfTwo(8 * n)
+	return powerOfTwo(8 * (n + 4*len(d.options)))
 }
 
 func powerOfTwo(n int) int {

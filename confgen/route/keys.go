@@ -19,16 +19,16 @@ const (
 // hyphens. A key that is known but does nothing yet is a problem, never silence.
 var keys = map[string]support{
 	"enable": works, "host": works, "path": works, "port": works, "default": works,
-	"entrypoints": works, "weight": works, "priority": works,
+	"entrypoints": works, "weight": works, "priority": works, "strip": works, "rewrite": works,
+	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
 
 	"network": elsewhere,
 
-	"strip": later, "rewrite": later, "hsts": later, "cert": later,
+	"hsts": later, "cert": later,
 	"backend.verify": later, "backend.sni": later, "backend.cert": later,
 	"balance": later, "sticky": later, "group": later, "share": later,
 	"check": later, "check.interval": later, "check.timeout": later, "check.rise": later, "check.fall": later,
 	"backup": later, "maxconn": later, "queue": later, "slowstart": later,
-	"timeout.connect": later, "timeout.server": later, "timeout.tunnel": later, "timeout.queue": later,
 	"retries": later, "retry-on": later, "headers.request": later, "headers.response": later,
 	"cors": later, "redirect-from": later, "errors": later, "compress": later,
 	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
@@ -43,7 +43,7 @@ var keys = map[string]support{
 // harmless are values of keys not supported yet that ask for what happens anyway.
 var harmless = map[string][]string{
 	"proto": {"http"}, "tls": {"off"}, "instance": {"*"}, "balance": {"roundrobin"},
-	"sticky": {"off"}, "hsts": {"off"}, "check": {"tcp"}, "strip": {"false"}, "compress": {"false"},
+	"sticky": {"off"}, "hsts": {"off"}, "check": {"tcp"}, "compress": {"false"},
 }
 
 // hyphened maps the form that keys have in meta to the one they have in a label.

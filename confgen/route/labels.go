@@ -17,6 +17,7 @@ type wish struct {
 	priority    int
 	weight      int // -1 when not given
 	port        int // 0 when not given
+	options     *Options
 	values      map[string]string
 }
 
@@ -30,14 +31,15 @@ type parsed struct {
 
 // parser reads labels under one set of settings.
 type parser struct {
-	prefix      string          // "fairway-", lower case
-	name        string          // "fairway"
+	prefix      string // "fairway-", lower case
+	name        string // "fairway"
+	proxy       Proxy
 	entrypoints map[string]bool // declared
 	fallback    []string        // of a route that names none
 }
 
 func newParser(set Settings) *parser {
-	p := &parser{name: strings.ToLower(set.Prefix), entrypoints: make(map[string]bool), fallback: set.defaultEntrypoints()}
+	p := &parser{name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]bool), fallback: set.defaultEntrypoints()}
 	p.prefix = strings.ReplaceAll(p.name, ".", "-") + "-"
 	for _, e := range set.Entrypoints {
 		p.entrypoints[e.Name] = true
@@ -189,6 +191,10 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 		w.hosts, w.paths = nil, nil // what is left is the catch-all
 	} else if hasHost || hasPath {
 		w.hosts, w.paths = orAny(w.hosts), orRoot(w.paths)
+	}
+	var optionsOK bool
+	if w.options, optionsOK = p.options(out, w); !optionsOK {
+		return nil
 	}
 	return w
 }

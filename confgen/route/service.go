@@ -27,10 +27,12 @@ func (b *builder) service(s *service, claims []Route) []Route {
 				b.apart(s.name, name, groups[0], lead)
 			}
 			servers := b.servers(reachable(group))
-			at := slices.IndexFunc(own, func(o Backend) bool { return slices.Equal(o.Servers, servers) })
+			at := slices.IndexFunc(own, func(o Backend) bool {
+				return slices.Equal(o.Servers, servers) && o.Options.Equal(lead.wish.options)
+			})
 			if at < 0 {
 				at = len(own)
-				own = append(own, Backend{Name: b.backendName(s, len(own), i, lead.wish), Service: s.name, Servers: servers})
+				own = append(own, Backend{Name: b.backendName(s, len(own), i, lead.wish), Service: s.name, Servers: servers, Options: lead.wish.options})
 			}
 			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish)
 		}

@@ -5,6 +5,7 @@ package route
 type Settings struct {
 	Prefix      string       // first word of routing labels; "" for DefaultPrefix
 	Entrypoints []Entrypoint // none for web on port 80
+	Proxy       Proxy        // what the table is for: labels that it cannot follow are problems
 
 	// NoLastResort leaves a backend whose every instance is failing without a ready server.
 	// By default such a backend keeps sending to those still registered rather than to nobody.

@@ -60,6 +60,7 @@ type Backend struct {
 	Name    string // [a-z0-9._-], safe in both proxies' configurations and in file names
 	Service string // the Consul service
 	Servers []Server
+	Options *Options // nil when its labels ask for nothing more
 }
 
 // Server is one instance as the proxy sees it.

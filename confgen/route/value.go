@@ -191,6 +191,15 @@ func parseRegex(s string) (string, error) {
 	return canonical, nil
 }
 
+// groups counts the groups of an expression that parseRegex has accepted.
+func groups(expression string) int {
+	re, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	return re.MaxCap()
+}
+
 // checkRegex refuses what RE2 allows and a backtracking engine or nginx must not be given.
 func checkRegex(re *syntax.Regexp, repeated bool) error {
 	if repeats(re.Op) && position(re.Sub[0].Op) {

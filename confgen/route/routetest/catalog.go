@@ -11,6 +11,7 @@ package routetest
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -107,7 +108,7 @@ func split(line string) ([]string, error) {
 }
 
 // Settings reads settings, one a line: "prefix edge", "entrypoint web 80", "entrypoint
-// websecure 443 tls", "no-last-resort".
+// websecure 443 tls", "no-last-resort", "proxy nginx".
 func Settings(t testing.TB, text string) route.Settings {
 	t.Helper()
 	var s route.Settings
@@ -117,6 +118,8 @@ func Settings(t testing.TB, text string) route.Settings {
 		case len(words) == 0:
 		case words[0] == "prefix" && len(words) == 2:
 			s.Prefix = words[1]
+		case words[0] == "proxy" && len(words) == 2:
+			s.Proxy = route.Proxy(words[1])
 		case words[0] == "no-last-resort":
 			s.NoLastResort = true
 		case words[0] == "entrypoint" && len(words) >= 3:
@@ -144,6 +147,13 @@ func Print(t route.Table) string {
 	}
 	for _, b := range t.Backends {
 		fmt.Fprintf(&out, "%s (%s)\n", b.Name, b.Service)
+		if b.Options != nil {
+			text, err := json.Marshal(b.Options)
+			if err != nil {
+				text = []byte(err.Error())
+			}
+			fmt.Fprintf(&out, "  %s\n", strings.NewReplacer(`\u003e`, ">", `\u0026`, "&").Replace(string(text)))
+		}
 		for _, s := range b.Servers {
 			fmt.Fprintf(&out, "  %s id %d %s weight %d %s\n", s.Name, s.ID, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, s.State)
 		}
