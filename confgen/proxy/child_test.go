@@ -152,7 +152,7 @@ func TestReap_F44_orphansAndNobodyElse(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, pid := range strings.Fields(string(out)) {
+		for pid := range strings.FieldsSeq(string(out)) {
 			if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && strings.Contains(string(stat), ") Z ") {
 				return fmt.Errorf("zombie: %s", stat)
 			}

@@ -90,26 +90,35 @@ func (t *Target) pend(have tree, f render.File) (*pendingFile, error) {
 		return nil, err
 	}
 	out := &pendingFile{PendingFile: p, rel: f.Path, dest: dest}
-	if err := out.fill(f.Data, before); err != nil {
+	_, err = out.Write(f.Data)
+	if err == nil && before != nil {
+		err = t.keepOwner(out, before)
+	}
+	if err == nil {
+		err = p.Sync()
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Cleanup())
 	}
 	return out, nil
 }
 
-// fill writes content to the temporary file and gives it the owner of the file it replaces.
-func (p *pendingFile) fill(data []byte, before fs.FileInfo) error {
-	if _, err := p.Write(data); err != nil {
-		return err
+// keepOwner gives a file the owner of the one that it replaces. Only root can give files away;
+// another user's commit goes on, and says so.
+func (t *Target) keepOwner(p *pendingFile, before fs.FileInfo) error {
+	owner, ok := before.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() && int(owner.Gid) == os.Getegid() {
+		return nil
 	}
-	if before != nil {
-		owner, ok := before.Sys().(*syscall.Stat_t)
-		if ok && (int(owner.Uid) != os.Geteuid() || int(owner.Gid) != os.Getegid()) {
-			if err := p.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-				return fmt.Errorf("keep its owner: %w", err)
-			}
-		}
+	err := p.Chown(int(owner.Uid), int(owner.Gid))
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		t.note("owner of configuration files is not kept", fmt.Sprintf("%s belongs to user %d, group %d; this is user %d", p.rel, owner.Uid, owner.Gid, os.Geteuid()))
+		return nil
 	}
-	return p.Sync()
+	if err != nil {
+		return fmt.Errorf("keep its owner: %w", err)
+	}
+	return nil
 }
 
 func (p *pendingFile) replace() error {

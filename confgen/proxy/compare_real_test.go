@@ -93,7 +93,7 @@ func dump(ctx context.Context, stats string, main []byte) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range strings.Split(entries, "\n") {
+		for e := range strings.SplitSeq(entries, "\n") {
 			_, e, _ = strings.Cut(e, " ")
 			out = append(out, filepath.Base(name)+" "+e)
 		}
@@ -169,7 +169,7 @@ func TestCompare_seesFalsification(t *testing.T) {
 			stats, _ := r.world.sockets()
 			conn := mustRun[*haproxy.Conn](t)(haproxy.Socket{Path: stats}.Worker(t.Context()))
 			defer conn.Close()
-			for _, command := range strings.Split(fmt.Sprintf(falsify+"%.0[1]s%.0[2]s", web[0], r.world.dir), ";") {
+			for command := range strings.SplitSeq(fmt.Sprintf(falsify+"%.0[1]s%.0[2]s", web[0], r.world.dir), ";") {
 				mustRun[string](t)(conn.Do(t.Context(), command))
 			}
 			if err := r.compare(); err == nil {

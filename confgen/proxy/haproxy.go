@@ -71,6 +71,7 @@ type haproxyDriver struct {
 	timeout time.Duration
 	log     hclog.Logger
 
+	hung int   // how often in a row the worker did not answer while the master did
 	seen bool  // HAProxy was there when it was last looked at
 	mute error // why the stats socket was of no use when it was last asked
 }
@@ -133,12 +134,16 @@ func (d *haproxyDriver) look(ctx context.Context) (status, error) {
 	var s status
 	switch {
 	case err == nil:
+		d.hung = 0
 		s = status{generation: info.Description, instance: instance(info)}
 	case ctx.Err() != nil:
 		return status{}, ctx.Err()
 	case d.absent(masterErr):
 		return status{}, fmt.Errorf("%w: %w", ErrNotRunning, err)
 	case d.MasterSocket != "" && masterErr == nil && len(processes.Workers) > 0:
+		if d.hung++; d.hung < 2 {
+			return status{}, err // Once may be a busy moment.
+		}
 		// The worker hangs, and only its master can replace it.
 		s = status{instance: fmt.Sprintf("%d@unknown", processes.Workers[0])}
 	default:

@@ -26,6 +26,7 @@ type rig struct {
 	child  *Child
 	stop   context.CancelFunc
 	ended  chan error
+	exit   error
 	output *output
 }
 
@@ -107,11 +108,11 @@ func (r *rig) kill(sig syscall.Signal) {
 	}
 	if sig != syscall.SIGTERM {
 		_ = r.child.Signal(context.Background(), sig)
-		<-r.ended
+		r.exit = <-r.ended
 	}
 	r.stop()
 	if sig == syscall.SIGTERM {
-		<-r.ended
+		r.exit = <-r.ended
 	}
 	r.stop = nil
 }

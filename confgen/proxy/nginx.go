@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -136,6 +137,10 @@ func (d *nginxDriver) merge(base, _ tree) tree { return base }
 
 func (d *nginxDriver) probe(context.Context, tree, tree) error { return nil }
 
+func nobodyListens(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
 // equalAnswers in a row mean that the old workers no longer accept: for 40 to 180 ms both answer.
 const equalAnswers = 3
 
@@ -144,6 +149,10 @@ const equalAnswers = 3
 func (d *nginxDriver) reload(ctx context.Context, t tree, _ status) (attempts int, err error) {
 	workers, _ := d.workers()
 	if err := d.Signal.Signal(ctx, syscall.SIGHUP); err != nil {
+		// Not every way to signal can tell that there is nobody to signal; the socket can.
+		if _, silence := d.generation(ctx); d.Status != "" && nobodyListens(silence) && !errors.Is(err, ErrNotRunning) {
+			err = fmt.Errorf("%w: %w", ErrNotRunning, err)
+		}
 		return 1, fmt.Errorf("reload: %w", err)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, d.timeout, errReloadTimeout)
@@ -166,8 +175,10 @@ func (d *nginxDriver) reload(ctx context.Context, t tree, _ status) (attempts in
 	if ctx.Err() != nil {
 		return 1, ctx.Err()
 	}
-	return 1, &RejectedError{By: "reload", Generation: t.generation,
-		Output: fmt.Sprintf("not confirmed within %s: %s; nginx's error log says why", d.timeout, last)}
+	return 1, &RejectedError{
+		By: "reload", Generation: t.generation,
+		Output: fmt.Sprintf("not confirmed within %s: %s; nginx's error log says why", d.timeout, last),
+	}
 }
 
 // confirmed looks once. Files without a generation are confirmed by new workers, where those can

@@ -250,6 +250,17 @@ func TestNginx_F49_noRequestLost(t *testing.T) {
 	l.expectNone(t, 200)
 }
 
+// A command to reload cannot say that there is nothing to reload; nginx has to get its first
+// files all the same.
+func TestNginx_F51_commandBeforeTheFirstStart(t *testing.T) {
+	t.Parallel()
+	n := newNginxRig(t, func(_ *Options, way *Nginx) {
+		way.Signal = Command{Args: []string{"/bin/sh", "-c", "echo nothing to reload; exit 1"}}
+	})
+	n.servers = backends(t, 1)
+	n.up()
+}
+
 // F51: nginx is killed; it comes back with what is on disk, and that is confirmed.
 func TestNginx_F51_killedAndRestarted(t *testing.T) {
 	t.Parallel()

@@ -255,12 +255,12 @@ func (t *Target) wakeIn(d time.Duration) {
 }
 
 // note logs a degraded state once until it changes.
-func (t *Target) note(topic, state string, args ...any) {
+func (t *Target) note(topic, state string) {
 	if t.noted[topic] == state {
 		return
 	}
 	t.noted[topic] = state
 	if state != "" {
-		t.log.Warn(topic, append([]any{"reason", state}, args...)...)
+		t.log.Warn(topic, "reason", state)
 	}
 }

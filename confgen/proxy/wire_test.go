@@ -257,8 +257,7 @@ func TestWire_F52_fallsBackToReload(t *testing.T) {
 			}
 			if name == "info hangs" {
 				// Not even the reload can be confirmed: the old file returns, nothing is repeated.
-				var rejected *RejectedError
-				if !errors.As(err, &rejected) {
+				if _, ok := errors.AsType[*RejectedError](err); !ok {
 					t.Errorf("%v, expected a rejection", err)
 				}
 				return

@@ -22,11 +22,13 @@ func TestParse_servers(t *testing.T) {
 		"an argument": {"backend a\nserver s 10.0.0.1:80 cookie disabled sni id\n", []Server{{Name: "s", Port: 80, Weight: 1, Options: []string{"cookie", "disabled", "sni", "id"}}}, ""},
 		"inherited": {
 			"defaults\ndefault-server inter 9s weight 3 init-addr none\nbackend a\ndefault-server check disabled\nserver s 10.0.0.1:80 inter 1s enabled\n",
-			[]Server{{Name: "s", Port: 80, Weight: 3, Options: []string{"inter", "9s", "check", "inter", "1s"}}}, "",
+			[]Server{{Name: "s", Port: 80, Weight: 3, Options: []string{"inter", "9s", "check", "inter", "1s"}}},
+			"",
 		},
 		"named defaults": {
 			"defaults x\ndefault-server check\ndefaults y\ndefault-server backup\nbackend a from x\nserver s 10.0.0.1:80\n",
-			[]Server{{Name: "s", Port: 80, Weight: 1, Options: []string{"check"}}}, "",
+			[]Server{{Name: "s", Port: 80, Weight: 1, Options: []string{"check"}}},
+			"",
 		},
 		"name":              {"backend a\nserver s web.test:80\n", nil, "backend a\nserver s web.test:80\n"},
 		"no port":           {"backend a\nserver s 10.0.0.1\n", nil, ""},

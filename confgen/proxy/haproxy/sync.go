@@ -138,8 +138,7 @@ func (r *syncer) run(ctx context.Context, conn *Conn, commands []string) error {
 	for _, command := range commands {
 		r.last = command
 		_, err := conn.Do(ctx, command)
-		var refusal *CommandError
-		if errors.As(err, &refusal) {
+		if _, ok := errors.AsType[*CommandError](err); ok {
 			r.refused[command]++
 			if r.refused[command] > 1 {
 				return fmt.Errorf("%w: %w", ErrReload, err)
@@ -197,8 +196,7 @@ func (r *syncer) collect(ctx context.Context, conn *Conn, garbage []live) error 
 			continue
 		}
 		_, err := conn.Ask(ctx, "del server "+l.name) // Not counted: nobody is waiting for it.
-		var refusal *CommandError
-		if errors.As(err, &refusal) {
+		if _, ok := errors.AsType[*CommandError](err); ok {
 			r.report.Garbage++
 			continue
 		}
@@ -211,8 +209,7 @@ func (r *syncer) collect(ctx context.Context, conn *Conn, garbage []live) error 
 
 // reload marks a refusal as a case for a reload and leaves other errors alone.
 func reload(err error) error {
-	var refusal *CommandError
-	if errors.As(err, &refusal) {
+	if _, ok := errors.AsType[*CommandError](err); ok {
 		return fmt.Errorf("%w: %w", ErrReload, err)
 	}
 	return err
