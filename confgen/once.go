@@ -79,7 +79,12 @@ func (p *program) await(ctx context.Context) (watch.View, error) {
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- p.watcher.Run(watching) }()
-	defer func() { stop(); <-ended }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			p.d.Log.Warn("consul was not followed to the end", "err", err)
+		}
+	}()
 	limit := time.NewTimer(p.opt.Timeout)
 	defer limit.Stop()
 	for {

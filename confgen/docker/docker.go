@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
@@ -105,7 +106,7 @@ func (s *Signaler) find(ctx context.Context) ([]string, error) {
 		return []string{one.ID}, nil
 	case err == nil:
 		return nil, fmt.Errorf("signal container %s: %w", s.name, ErrNotRunning)
-	case !client.IsErrNotFound(err):
+	case !errdefs.IsNotFound(err):
 		return nil, fmt.Errorf("look for container %s: %w", s.name, err)
 	}
 	for _, label := range serviceLabels {

@@ -18,8 +18,10 @@ var (
 	errHidden  = errors.New("ACLs hide every instance of a service that was visible before")
 )
 
-// publishWithin bounds how long services that keep changing hold up those that have been read.
-const publishWithin = 100 * time.Millisecond
+// publishWithin bounds how long services that are still being read hold up those that have been:
+// long enough for hundreds that changed together to be shown together, short enough that one whose
+// answer does not come holds up nobody for long. An isolated change waits for nothing.
+const publishWithin = 500 * time.Millisecond
 
 // service is what is known of one name in the catalog.
 type service struct {

@@ -75,10 +75,9 @@ func (p *pace) heard(err error, now time.Time) bool {
 // strained reports whether err says that the server cannot take what it is asked: it refuses for
 // load, or it does not answer at all. An answer that makes no sense concerns its service only.
 func strained(err error) bool {
-	var s api.StatusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[api.StatusError](err); ok {
 		return s.Code == http.StatusTooManyRequests || s.Code == http.StatusServiceUnavailable
 	}
-	var transport *url.Error
-	return errors.As(err, &transport)
+	_, transport := errors.AsType[*url.Error](err)
+	return transport
 }

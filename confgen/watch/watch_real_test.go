@@ -74,17 +74,25 @@ func everyKindOfChange(t *testing.T, opt Options) {
 		do   func()
 		want func(View) error
 	}{
-		{"scale up", func() { register(t, c, "n2", "web", "10.1.0.3", "critical", routed) },
-			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 critical")},
+		{
+			"scale up", func() { register(t, c, "n2", "web", "10.1.0.3", "critical", routed) },
+			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 critical"),
+		},
 		{"becomes healthy", func() {
 			setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: "service:n2:web:80", ServiceID: "n2:web:80", Status: "passing"})
 		}, instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 passing")},
-		{"node check", func() { setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: "fairway:alive", Status: "critical"}) },
-			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 critical")},
-		{"node check passes", func() { setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: "fairway:alive", Status: "passing"}) },
-			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 passing")},
-		{"node maintenance", func() { setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: api.NodeMaint, Status: "critical"}) },
-			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 maintenance")},
+		{
+			"node check", func() { setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: "fairway:alive", Status: "critical"}) },
+			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 critical"),
+		},
+		{
+			"node check passes", func() { setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: "fairway:alive", Status: "passing"}) },
+			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 passing"),
+		},
+		{
+			"node maintenance", func() { setCheck(t, c, api.HealthCheck{Node: "n2", CheckID: api.NodeMaint, Status: "critical"}) },
+			instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 maintenance"),
+		},
 		{"node maintenance ends", func() {
 			transact(t, c, &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckDelete, Check: api.HealthCheck{Node: "n2", CheckID: api.NodeMaint}}})
 		}, instances("web", "10.1.0.1:8080 passing", "10.1.0.3:8080 passing")},
@@ -106,8 +114,10 @@ func everyKindOfChange(t *testing.T, opt Options) {
 				t.Fatal(err)
 			}
 		}, instances("hand", "10.3.0.2:81 passing")},
-		{"gets a routing key", func() { register(t, c, "n1", "quiet", "10.1.0.2", "passing", routed) },
-			instances("quiet", "10.1.0.2:8080 passing")},
+		{
+			"gets a routing key", func() { register(t, c, "n1", "quiet", "10.1.0.2", "passing", routed) },
+			instances("quiet", "10.1.0.2:8080 passing"),
+		},
 		{"loses its routing key", func() { register(t, c, "n1", "quiet", "10.1.0.2", "passing", nil) }, instances("quiet")},
 		{"node removed", func() {
 			if _, err := c.Catalog().Deregister(&api.CatalogDeregistration{Node: "n3"}, nil); err != nil {

@@ -85,7 +85,7 @@ func (f *fakeConsul) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *fakeConsul) answer(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	body := any([]int{})
+	var body any
 	name, isService := strings.CutPrefix(r.URL.Path, "/v1/health/service/")
 	switch {
 	case isService:
@@ -427,5 +427,29 @@ func TestWatch_unusableFileIsNoSnapshot(t *testing.T) {
 				t.Errorf("not saved anew: %v, %v", v, err)
 			}
 		})
+	}
+}
+
+// A service whose answer does not come holds up the others' changes for publishWithin at most.
+func TestWatch_aHangingServiceHoldsUpNobodyForLong(t *testing.T) {
+	f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}, "slow": {"10.1.0.9"}})
+	w := follow(t, Options{}, f.URL)
+	w.sees("start", instances("web", "10.1.0.1:80 passing"))
+	release := make(chan struct{})
+	defer close(release)
+	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/slow") {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+		return false
+	})
+	began := time.Now()
+	f.set(func() { f.services["web"] = []string{"10.1.0.2"} })
+	w.sees("the other changes", instances("web", "10.1.0.2:80 passing"))
+	if took := time.Since(began); took > publishWithin+time.Second {
+		t.Errorf("held up for %s", took)
 	}
 }
