@@ -188,6 +188,26 @@ func TestConsulRefusals(t *testing.T) {
 			}
 		}
 	})
+
+	t.Run("somebodyElseUsesTheName", func(t *testing.T) {
+		w := newWorld(t)
+		w.run("web", "web")
+		_, err := w.consul.Client.Catalog().Register(&api.CatalogRegistration{
+			Node: "other", Address: "1.2.3.4", Service: &api.AgentService{ID: "x", Service: "x", Port: 1},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := w.options()
+		opt.NodeName = "other"
+		if err := run(t.Context(), opt, daemon.ForTest(discard(), "")); !errors.Is(err, catalog.ErrForeign) {
+			t.Fatalf("run returned %v", err)
+		}
+		list, _, err := w.consul.Client.Catalog().NodeServiceList("other", nil)
+		if err != nil || list.Node.Address != "1.2.3.4" || len(list.Node.Meta) != 0 || len(list.Services) != 1 {
+			t.Errorf("the other's node became %+v, %v", list, err)
+		}
+	})
 }
 
 func TestOwnership_C93_leftovers(t *testing.T) {

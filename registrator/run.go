@@ -188,7 +188,7 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 		case err == nil && !started:
 			started = true
 			close(first)
-		case !started && catalog.IsAgent(err):
+		case !started && catalog.NotOurs(err):
 			refuse(err)
 		}
 		return err
@@ -200,7 +200,7 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 			p.d.Log.Debug("pass failed", "err", err, "retry_in", retryIn)
 		},
 	}, onePass)
-	if cause := context.Cause(ctx); catalog.IsAgent(cause) {
+	if cause := context.Cause(ctx); catalog.NotOurs(cause) {
 		return cause
 	}
 	select {

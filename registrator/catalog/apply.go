@@ -69,7 +69,7 @@ func (c *Client) Leave(ctx context.Context) error {
 	if len(r.Refused) > 0 {
 		return fmt.Errorf("deregister %s: %w", r.Refused[0].ID, r.Refused[0].Err)
 	}
-	if !o.exists || len(changes.Delete) < len(o.Rows) || o.foreignChecks {
+	if !o.exists || o.inUse() {
 		return nil
 	}
 	leave := unit{ops: api.TxnOps{{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: c.opt.Node.Name, Partition: c.opt.Partition}}}}}

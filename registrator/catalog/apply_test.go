@@ -248,8 +248,41 @@ func TestObserved_C105_anAgentOwnsTheName(t *testing.T) {
 	f := newFakeConsul(t)
 	f.checks["serfHealth"] = &api.HealthCheck{CheckID: "serfHealth", Status: api.HealthPassing}
 	_, err := f.clientOf().Observed(t.Context())
-	if !IsAgent(err) || !strings.Contains(err.Error(), "--node-name") {
+	if !NotOurs(err) || !strings.Contains(err.Error(), "--node-name") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestObserved_aNodeInUseIsNotTakenOver proves that a node somebody else wrote is left alone as long
+// as he uses it, and that it is ours once he does not, or says so.
+func TestObserved_aNodeInUseIsNotTakenOver(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	f.node = &api.Node{Node: "hostname", Address: "1.2.3.4"}
+	refused := func(what string) {
+		t.Helper()
+		_, err := c.Observed(t.Context())
+		if !errors.Is(err, ErrForeign) || !NotOurs(err) || !strings.Contains(err.Error(), "--node-name") || !strings.Contains(err.Error(), "1.2.3.4") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	f.services["x"] = &api.AgentService{ID: "x", Service: "x"}
+	refused("with a service")
+	f.with(func() {
+		delete(f.services, "x")
+		f.checks["ping"] = &api.HealthCheck{CheckID: "ping", Status: api.HealthPassing}
+	})
+	refused("with a check")
+	f.with(func() { f.node.Meta = map[string]string{metaSource: source} })
+	if o, err := c.Observed(t.Context()); err != nil || !o.foreignChecks {
+		t.Errorf("given to us: %+v, %v", o, err)
+	}
+	f.with(func() { f.node.Meta = nil; delete(f.checks, "ping") })
+	if _, err := c.Observed(t.Context()); err != nil {
+		t.Errorf("not used: %v", err)
+	}
+	if f.take() != "" {
+		t.Error("written")
 	}
 }
 

@@ -47,8 +47,13 @@ const requestTimeout = 5 * time.Second
 // whatever we register (C105).
 var ErrAgent = errors.New("a Consul agent owns this node name")
 
-// IsAgent reports whether an error says that a Consul agent owns our node name.
-func IsAgent(err error) bool { return errors.Is(err, ErrAgent) }
+// ErrForeign says that somebody else wrote our node into the catalog and uses it. It is not taken
+// over: its address would change, and all that stands there would fall under the reaper.
+var ErrForeign = errors.New("somebody else registered this node name")
+
+// NotOurs reports whether an error says that our node name belongs to a Consul agent or to somebody
+// else's registrations.
+func NotOurs(err error) bool { return errors.Is(err, ErrAgent) || errors.Is(err, ErrForeign) }
 
 // ErrTaken says that another Docker engine, which is alive, registers under our node's name.
 var ErrTaken = errors.New("another Docker engine registers under this node name")
@@ -104,8 +109,8 @@ type Observed struct {
 	foreignChecks bool // the node has checks of its own that are not ours
 }
 
-// Observed reads our node. An error means that nothing is known; it wraps ErrAgent or ErrTaken
-// when the node is not ours to write.
+// Observed reads our node. An error means that nothing is known; it wraps ErrAgent, ErrForeign or
+// ErrTaken when the node is not ours to write.
 func (c *Client) Observed(ctx context.Context) (Observed, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -129,24 +134,34 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 	if list == nil {
 		list = &api.CatalogNodeServiceList{}
 	}
-	if err := c.mayWrite(ctx, list.Node, checks); err != nil {
-		return Observed{}, err
-	}
 	o := Observed{exists: list.Node != nil, Rows: rows(list.Services, checks)}
-	o.node, o.NodeChange = c.wantNode(list.Node, checks)
 	o.foreignChecks = slices.ContainsFunc(checks, func(k *api.HealthCheck) bool {
 		return k.ServiceID == "" && k.CheckID != AliveID
 	})
+	if err := c.mayWrite(ctx, list.Node, o, checks); err != nil {
+		return Observed{}, err
+	}
+	o.node, o.NodeChange = c.wantNode(list.Node, checks)
 	return o, nil
 }
 
+// inUse reports whether the node has services or checks of others.
+func (o Observed) inUse() bool {
+	return o.foreignChecks || slices.ContainsFunc(o.Rows, func(r service.Registration) bool { return !r.Owned() })
+}
+
 // mayWrite refuses a node name that is somebody else's.
-func (c *Client) mayWrite(ctx context.Context, node *api.Node, checks api.HealthChecks) error {
+func (c *Client) mayWrite(ctx context.Context, node *api.Node, o Observed, checks api.HealthChecks) error {
 	for _, check := range checks {
 		if check.CheckID == serfHealth {
 			return fmt.Errorf("node %s: %w, and its anti-entropy would delete our rows: "+
 				"choose another name with --node-name, or run no agent under this one", c.opt.Node.Name, ErrAgent)
 		}
+	}
+	if node != nil && node.Meta[metaSource] != source && o.inUse() {
+		return fmt.Errorf("node %s: %w (address %s), and has services or checks of its own: choose another name with --node-name, "+
+			"remove what is registered there, or give that node the metadata %s=%s if registrator may have it",
+			c.opt.Node.Name, ErrForeign, node.Address, metaSource, source)
 	}
 	if node == nil || node.Meta[metaDocker] == "" || c.opt.Meta[metaDocker] == "" ||
 		node.Meta[metaDocker] == c.opt.Meta[metaDocker] || c.opt.LiveKey == "" {

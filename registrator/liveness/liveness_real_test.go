@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fairway/internal/testbed"
+	"fairway/registrator/service"
 )
 
 // registered puts a node of Fairway's with one passing service into the catalog.
@@ -21,7 +22,7 @@ func registered(t *testing.T, c *api.Client, node string) {
 	t.Helper()
 	_, err := c.Catalog().Register(&api.CatalogRegistration{
 		Node: node, Address: "192.0.2.1", NodeMeta: map[string]string{"external-source": "fairway"},
-		Service: &api.AgentService{ID: node + ":web:80", Service: "web", Port: 80},
+		Service: &api.AgentService{ID: node + ":web:80", Service: "web", Port: 80, Meta: map[string]string{service.Owner: "0123456789ab:80/tcp"}},
 		Checks: api.HealthChecks{
 			{Node: node, CheckID: CheckID, Name: "Fairway registrator lives", Status: api.HealthPassing},
 			{Node: node, CheckID: "service:" + node + ":web:80", ServiceID: node + ":web:80", Status: api.HealthPassing},
@@ -233,6 +234,80 @@ func TestReaper_actsOnlyWithTheLock(t *testing.T) {
 	}
 	if err := passing(c, "b"); err != nil {
 		t.Errorf("with lock and key: %v", err)
+	}
+}
+
+// TestReaper_removesOnlyWhatIsOurs gives up a node on which somebody else registered, too, and on
+// which we had more rows than one transaction holds.
+func TestReaper_removesOnlyWhatIsOurs(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	registered(t, c, "b")
+	put := func(id, owner string) {
+		t.Helper()
+		meta := map[string]string{}
+		if owner != "" {
+			meta[service.Owner] = owner
+		}
+		_, err := c.Catalog().Register(&api.CatalogRegistration{
+			Node: "a", Address: "192.0.2.1", SkipNodeUpdate: true,
+			Service: &api.AgentService{ID: id, Service: id, Port: 80, Meta: meta},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 70 {
+		put(fmt.Sprintf("ours-%d", i), "0123456789ab:80/tcp")
+	}
+	put("theirs", "")
+	_, err := c.Catalog().Register(&api.CatalogRegistration{
+		Node: "a", Address: "192.0.2.1", SkipNodeUpdate: true,
+		Check: &api.AgentCheck{Node: "a", CheckID: "ping", Name: "ping", Status: api.HealthPassing},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, _ := start(t, c, "b", 0)
+	session := waitHeld(t, c, reaperKey)
+	if _, err := c.KV().Put(&api.KVPair{Key: nodePrefix + "a"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	remove := func() {
+		t.Helper()
+		p, _, err := c.KV().Get(nodePrefix+"a", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.execute(t.Context(), session, verdict{node: "a", index: p.ModifyIndex, remove: true}); err != nil {
+			t.Fatal(err)
+		}
+		if p, _, err := c.KV().Get(nodePrefix+"a", nil); err != nil || p != nil {
+			t.Errorf("its key: %v, %v", p, err)
+		}
+	}
+	remove()
+	list, _, err := c.Catalog().NodeServiceList("a", nil)
+	if err != nil || list.Node == nil || len(list.Services) != 1 || list.Services[0].ID != "theirs" {
+		t.Fatalf("left on the node: %+v, %v", list, err)
+	}
+	checks, _, err := c.Health().Node("a", nil)
+	if err != nil || len(checks) != 1 || checks[0].CheckID != "ping" {
+		t.Fatalf("checks left: %+v, %v", checks, err)
+	}
+
+	// What carries no mark is not ours even if somebody wrote a key for it.
+	if _, err := c.Catalog().Register(&api.CatalogRegistration{Node: "a", Address: "1.2.3.4"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	put("ours-again", "0123456789ab:80/tcp")
+	if _, err := c.KV().Put(&api.KVPair{Key: nodePrefix + "a"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	if list, _, err := c.Catalog().NodeServiceList("a", nil); err != nil || len(list.Services) != 2 {
+		t.Errorf("of a node without our mark is left: %+v, %v", list, err)
 	}
 }
 

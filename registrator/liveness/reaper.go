@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"fairway/internal/consul"
+	"fairway/registrator/service"
 )
 
 // grace is how long a key that was seen held may be without a session before its node is given
@@ -161,57 +162,115 @@ func (c *Client) execute(ctx context.Context, session string, v verdict) error {
 	if err != nil {
 		return err
 	}
-	ops := api.TxnOps{{KV: &api.KVTxnOp{Verb: api.KVCheckSession, Key: reaperKey, Session: session}}}
-	switch {
-	case !node.ours || v.remove && !node.exists:
-		// Nothing of it is left to watch over.
-		ops = append(ops, forget(v))
-	case v.remove:
-		ops = append(ops, forget(v), &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: v.node, Partition: c.opt.Partition}}})
-	default:
-		value, err := json.Marshal(life{Lost: time.Now().UTC()})
-		if err != nil {
-			return fmt.Errorf("give node up: %w", err)
-		}
-		ops = append(ops,
-			&api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVCAS, Key: nodePrefix + v.node, Value: value, Index: v.index}},
-			&api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
-				Node: v.node, CheckID: CheckID, Name: "Fairway registrator lives", Status: api.HealthCritical,
-				Output: "no sign of life; seen by " + c.opt.Node, Partition: c.opt.Partition,
-			}}})
+	if !node.ours || v.remove {
+		return c.remove(ctx, session, v, node)
 	}
-	held, err := c.commit(ctx, ops)
-	switch {
-	case err != nil:
-		return err
-	case !held:
-	case v.remove:
-		c.log.Warn("removed a node that did not come back", "node", v.node)
-	default:
+	value, err := json.Marshal(life{Lost: time.Now().UTC()})
+	if err != nil {
+		return fmt.Errorf("give node up: %w", err)
+	}
+	held, err := c.commit(ctx, api.TxnOps{
+		holds(session),
+		{KV: &api.KVTxnOp{Verb: api.KVCAS, Key: nodePrefix + v.node, Value: value, Index: v.index}},
+		{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
+			Node: v.node, CheckID: CheckID, Name: "Fairway registrator lives", Status: api.HealthCritical,
+			Output: "no sign of life; seen by " + c.opt.Node, Partition: c.opt.Partition,
+		}}},
+	})
+	if held && err == nil {
 		c.log.Warn("node shows no sign of life, its services are taken out", "node", v.node)
 	}
-	return nil
+	return err
 }
 
-func forget(v verdict) *api.TxnOp {
-	return &api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVDeleteCAS, Key: nodePrefix + v.node, Index: v.index}}
+// maxRemovals is how many operations stand beside the two assertions in one of Consul's
+// transactions of at most 64.
+const maxRemovals = 62
+
+// remove takes a node of ours out of the catalog: its rows with the owner mark, our check, and the
+// node itself where nothing else is left of it. The key goes last, so that what was interrupted is
+// done again. Of a node that is not ours, or is gone already, only the key is forgotten.
+func (c *Client) remove(ctx context.Context, session string, v verdict, node catalogNode) error {
+	ops := node.removals
+	for len(ops) > maxRemovals {
+		batch := append(api.TxnOps{
+			holds(session),
+			{KV: &api.KVTxnOp{Verb: api.KVCheckIndex, Key: nodePrefix + v.node, Index: v.index}},
+		}, ops[:maxRemovals]...)
+		if held, err := c.commit(ctx, batch); !held || err != nil {
+			return err
+		}
+		ops = ops[maxRemovals:]
+	}
+	held, err := c.commit(ctx, append(api.TxnOps{
+		holds(session),
+		{KV: &api.KVTxnOp{Verb: api.KVDeleteCAS, Key: nodePrefix + v.node, Index: v.index}},
+	}, ops...))
+	switch {
+	case err != nil || !held || !node.ours:
+	case node.shared:
+		c.log.Warn("removed the rows of a node that did not come back; what others registered there stays", "node", v.node)
+	default:
+		c.log.Warn("removed a node that did not come back", "node", v.node)
+	}
+	return err
 }
 
-type catalogNode struct{ exists, ours bool }
+// holds asserts that we hold the reaper's lock.
+func holds(session string) *api.TxnOp {
+	return &api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVCheckSession, Key: reaperKey, Session: session}}
+}
 
-// node asks whether a node is in the catalog and is one of Fairway's. A key for anything else
-// gives nobody the right to touch it.
+// catalogNode is what stands in the catalog about a node.
+type catalogNode struct {
+	ours     bool       // it is one of Fairway's; a key for anything else gives nobody the right to touch it
+	shared   bool       // others registered services or checks there
+	removals api.TxnOps // what takes all that is ours away
+}
+
+// node reads what stands in the catalog about a node.
 func (c *Client) node(ctx context.Context, name string) (catalogNode, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	n, _, err := c.consul.Catalog().Node(name, query(ctx))
+	list, _, err := c.consul.Catalog().NodeServiceList(name, query(ctx))
 	if err != nil {
 		return catalogNode{}, fmt.Errorf("look up node %s: %w", name, err)
 	}
-	if n == nil || n.Node == nil {
+	if list == nil || list.Node == nil || list.Node.Meta["external-source"] != "fairway" {
 		return catalogNode{}, nil
 	}
-	return catalogNode{exists: true, ours: n.Node.Meta["external-source"] == "fairway"}, nil
+	checks, _, err := c.consul.Health().Node(name, query(ctx))
+	if err != nil {
+		return catalogNode{}, fmt.Errorf("look up checks of node %s: %w", name, err)
+	}
+	n := catalogNode{ours: true}
+	for _, s := range list.Services {
+		if s.Meta[service.Owner] == "" {
+			n.shared = true
+			continue
+		}
+		n.removals = append(n.removals, &api.TxnOp{Service: &api.ServiceTxnOp{Verb: api.ServiceDelete, Node: name, Service: api.AgentService{
+			ID: s.ID, Service: s.Service, Namespace: s.Namespace, Partition: c.opt.Partition,
+		}}})
+	}
+	var alive api.TxnOps
+	for _, check := range checks {
+		switch {
+		case check.ServiceID != "":
+		case check.CheckID == CheckID:
+			alive = api.TxnOps{{Check: &api.CheckTxnOp{Verb: api.CheckDelete, Check: api.HealthCheck{
+				Node: name, CheckID: CheckID, Partition: c.opt.Partition,
+			}}}}
+		default:
+			n.shared = true
+		}
+	}
+	if n.shared {
+		n.removals = append(n.removals, alive...)
+	} else {
+		n.removals = api.TxnOps{{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: name, Partition: c.opt.Partition}}}}
+	}
+	return n, nil
 }
 
 // register is what a reaper knows of all nodes: whose key is without a session, and since when.
