@@ -52,6 +52,10 @@ func service(t testing.TB, name string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("X-Powered-By", "test")
+		w.Header().Set("Cache-Control", "private")
+		w.Header().Set("X-Own", name)
+		w.Header().Set("X-Own-Too", name)
 		fmt.Fprintf(w, "%s\n%s %s\nHost: %s\n", name, r.Method, r.RequestURI, r.Host)
 		_ = r.Header.Write(w)
 	}))

@@ -18,7 +18,7 @@ const innocents = `
 shop n1 10.0.0.1:80 passing 1 fairway-host=shop.test,*.shop.test fairway-path=/,/cart,=/robots.txt "fairway-img-host=shop.test" "fairway-img-path=~\\.(png|jpg)$"
 shop n2 10.0.0.2:80 critical 2 fairway-host=shop.test,*.shop.test fairway-path=/,/cart,=/robots.txt "fairway-img-host=shop.test" "fairway-img-path=~\\.(png|jpg)$"
 blog n1 10.0.0.3:80 passing 3 "fairway-host=~^blog[0-9]\\.test$" "fairway-rewrite=/blog => /new-blog"
-shop-api n1 10.0.0.4:80 passing 3 fairway-host=shop.test fairway-path=/shop-api fairway-strip=true "fairway-rewrite=~^/shop(.*)$ => /$1/shop" fairway-timeout-server=7s fairway-timeout-tunnel=7s fairway-timeout-queue=7s fairway-timeout-connect=7s
+shop-api n1 10.0.0.4:80 passing 3 fairway-host=shop.test fairway-path=/shop-api fairway-strip=true "fairway-rewrite=~^/shop(.*)$ => /$1/shop" fairway-timeout-server=7s fairway-timeout-tunnel=7s fairway-timeout-queue=7s fairway-timeout-connect=7s fairway-balance=header:X-Shop "fairway-headers-request=X-Shop: a; +Y-Shop: b" "fairway-headers-response=Z-Shop: a"
 `
 
 // TestHostileLabels registers services with every kind of malice beside two good ones. Both
@@ -76,7 +76,7 @@ func lines(t *testing.T, dir string) map[string][]string {
 			for line := range strings.Lines(string(data)) {
 				// nginx tells routes with a regular expression for a host apart by their number.
 				line = numbered.ReplaceAllString(line, "")
-				if strings.Contains(line, "shop") || strings.Contains(line, "%70)(?:-") || strings.Contains(line, "blog") || strings.Contains(line, "10.0.0.") || strings.Contains(line, "7000ms") {
+				if strings.Contains(strings.ToLower(line), "shop") || strings.Contains(line, "%70)(?:-") || strings.Contains(line, "blog") || strings.Contains(line, "10.0.0.") || strings.Contains(line, "7000ms") {
 					files[filepath.Base(name)] = append(files[filepath.Base(name)], strings.TrimSpace(line))
 				}
 			}

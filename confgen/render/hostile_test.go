@@ -14,23 +14,28 @@ var pieces = []string{
 	";", "'", "\"", "\\", "\\\\", "`", "$host", "$request_uri", "${x}", "#", "%", "%41", "%{+Q}o", "%[src]", "@", "*", "?", "+", "|", "!", "&", "=", "<", ">",
 	"\n", "\r", "\t", "\x00", "\x1b[31m", "\x7f", " ", "é", "\u202e", "e\u0301", "😀", "\xff", "\\x{10FFFF}", "\\p{Greek}", "(?i)k", "(?i)[a-z]", "(?m)^x$", "\\Q'\\E", "\\b", "\\z", "(?U)a*", "a??", "[^a]", "\\x00", "\\n",
 	"true", "false", "0", "256", "-1", "99999999999999999999", "web", "default_server", "return 200", "acl x", "}\nserver {", "} location / { return 200; }", "-- ", " -f /etc/passwd ", "// comment", "null",
-	"5s", "100ms", "/p => /q", "~^/(a)$ => /$1", " => ", "$1", "Name: ", "; ", "+X-A: b",
+	"5s", "100ms", "/p => /q", "~^/(a)$ => /$1", " => ", "$1", "Name: ", "; ", "+X-A: b", "-X-B", "X-C: ", `\;`, "header:", "leastconn", "source",
 }
 
 var hostileKeys = []string{
 	"host", "path", "port", "default", "entrypoints", "weight", "priority", "enable", "x-host", "x-path", "a b-host", "host\n", "hots", "auth", "é-host",
 	"strip", "rewrite", "timeout-connect", "timeout-server", "timeout-tunnel", "timeout-queue", "x-strip", "x-rewrite",
+	"balance", "headers-request", "headers-response",
 }
 
 func hostileValue(r *rand.Rand) string {
 	var v strings.Builder
-	switch r.IntN(8) { // most random strings are refused early; these get further
+	switch r.IntN(10) { // most random strings are refused early; these get further
 	case 0, 1:
 		v.WriteString("~^")
 	case 2:
 		v.WriteString("/")
 	case 3:
 		v.WriteString("a.com,")
+	case 4:
+		v.WriteString("X-A: ")
+	case 5:
+		v.WriteString("/p => /")
 	}
 	for range r.IntN(5) {
 		v.WriteString(pieces[r.IntN(len(pieces))])

@@ -13,6 +13,7 @@ import (
 
 	"fairway/confgen/render"
 	"fairway/confgen/route"
+	"fairway/confgen/route/routetest"
 )
 
 // viewFor is a view of a table that was built for one of the proxies.
@@ -174,4 +175,80 @@ func TestTimeoutTunnel(t *testing.T) {
 			t.Errorf("%s: %v, want an end: %v", host, err, ends)
 		}
 	}
+}
+
+// TestHeadersOfLabels looks at what arrives at the service and at the client.
+func TestHeadersOfLabels(t *testing.T) {
+	odd := "it's \"q\" \\ 100% $host ${x} %[src] {y} # //, `a`"
+	s := catalog(t, `
+web n ADDRESS passing 1 fairway-host=a.com "fairway-headers-request=Host: inside; X-Set: 1; +X-Add: 2; +X-Add: 3; -X-Gone; +X-Forwarded-For: 9.9.9.9; X-Real-IP: none; X-List: a\\; b; X-Odd: `+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(odd)+`" "fairway-headers-response=Content-Language: tlh; +Cache-Control: no-store; X-Odd: `+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(odd)+`; -X-Powered-By; +X-Own: more; X-Own-Too: new"
+re n ADDRESS passing 2 fairway-host=a.com "fairway-path=~\\.php$"
+plain n ADDRESS passing 3 fairway-host=b.com
+`)
+	each(t, func(t *testing.T, proxy int, dir string) {
+		address := start(t, proxy, dir, viewFor(t, proxy, s, dir))
+		ask := func(host, path string) answer {
+			return send(t, address, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nX-Set: client\r\nX-Add: client\r\nX-Gone: client\r\nX-Keep: client\r\nConnection: close\r\n\r\n")
+		}
+		got := ask("a.com", "/")
+		for name, want := range map[string]string{
+			"Host": "inside", "X-Set": "1", "X-Add": "client, 2, 3", "X-Gone": "", "X-Keep": "client", "X-List": "a; b", "X-Odd": odd,
+			"X-Forwarded-For": "127.0.0.1, 9.9.9.9", "X-Real-Ip": "none", "X-Forwarded-Host": "a.com",
+		} {
+			if have := got.seen(name); have != want {
+				t.Errorf("the service saw %s: %q, want %q", name, have, want)
+			}
+		}
+		for name, want := range map[string]string{"Content-Language": "tlh", "Cache-Control": "private, no-store", "X-Odd": odd, "X-Powered-By": "", "X-Own": "web, more", "X-Own-Too": "new"} {
+			if have := strings.Join(got.header.Values(name), ", "); have != want {
+				t.Errorf("the client saw %s: %q, want %q", name, have, want)
+			}
+		}
+		for _, other := range []answer{ask("a.com", "/x.php"), ask("b.com", "/")} {
+			if other.seen("X-Set") != "client" || other.seen("X-Odd") != "" || other.seen("X-Gone") != "client" || other.header.Get("X-Odd") != "" || other.header.Get("X-Powered-By") != "test" {
+				t.Errorf("%s got another service's headers:\n%s\n%v", other.who(), other.body, other.header)
+			}
+		}
+	})
+}
+
+// TestBalance counts which of four servers gets what.
+func TestBalance(t *testing.T) {
+	var text strings.Builder
+	for _, b := range []string{"roundrobin", "leastconn", "random", "source", "uri", "header:X-User"} {
+		host, _, _ := strings.Cut(b, ":")
+		for i := range 4 {
+			fmt.Fprintf(&text, "%s n%d %s passing 1 fairway-host=%s.com fairway-balance=%s\n", host, i, service(t, fmt.Sprint(host, i)), host, b)
+		}
+	}
+	s := routetest.Snapshot(t, text.String())
+	each(t, func(t *testing.T, proxy int, dir string) {
+		address := start(t, proxy, dir, viewFor(t, proxy, s, dir))
+		spread := func(host, request string, n int) map[string]int {
+			seen := make(map[string]int)
+			for i := range n {
+				path, header, _ := strings.Cut(strings.ReplaceAll(request, "N", fmt.Sprint(i)), " ")
+				seen[send(t, address, "GET "+path+" HTTP/1.1\r\nHost: "+host+".com\r\n"+header+"Connection: close\r\n\r\n").who()]++
+			}
+			return seen
+		}
+		for _, c := range []struct {
+			host, request string
+			servers       int // that must be seen
+		}{
+			{"roundrobin", "/", 4},
+			{"leastconn", "/", 4},
+			{"random", "/", 4},
+			{"source", "/N", 1},
+			{"uri", "/same?N", 1},
+			{"uri", "/N", 4},
+			{"header", "/N X-User: ann\r\n", 1},
+			{"header", "/ X-User: N\r\n", 4},
+			{"header", "/", 4},
+		} {
+			if seen := spread(c.host, c.request, 60); len(seen) != c.servers {
+				t.Errorf("%s, %q: %v, want %d servers", c.host, c.request, seen, c.servers)
+			}
+		}
+	})
 }

@@ -28,6 +28,7 @@ func (r *Renderer) funcs() template.FuncMap {
 		"nginxName":    nginxName,
 		"cuts":         cuts,
 		"rewrite":      rewrite,
+		"nginxHeaders": nginxHeaders,
 		"mapKey":       mapKey,
 		"logFormat":    logFormat,
 		"regexQuote":   regexQuote,

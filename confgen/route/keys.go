@@ -21,15 +21,16 @@ var keys = map[string]support{
 	"enable": works, "host": works, "path": works, "port": works, "default": works,
 	"entrypoints": works, "weight": works, "priority": works, "strip": works, "rewrite": works,
 	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
+	"balance": works, "headers.request": works, "headers.response": works,
 
 	"network": elsewhere,
 
 	"hsts": later, "cert": later,
 	"backend.verify": later, "backend.sni": later, "backend.cert": later,
-	"balance": later, "sticky": later, "group": later, "share": later,
+	"sticky": later, "group": later, "share": later,
 	"check": later, "check.interval": later, "check.timeout": later, "check.rise": later, "check.fall": later,
 	"backup": later, "maxconn": later, "queue": later, "slowstart": later,
-	"retries": later, "retry-on": later, "headers.request": later, "headers.response": later,
+	"retries": later, "retry-on": later,
 	"cors": later, "redirect-from": later, "errors": later, "compress": later,
 	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
 	"drain": later,
@@ -42,7 +43,7 @@ var keys = map[string]support{
 
 // harmless are values of keys not supported yet that ask for what happens anyway.
 var harmless = map[string][]string{
-	"proto": {"http"}, "tls": {"off"}, "instance": {"*"}, "balance": {"roundrobin"},
+	"proto": {"http"}, "tls": {"off"}, "instance": {"*"},
 	"sticky": {"off"}, "hsts": {"off"}, "check": {"tcp"}, "compress": {"false"},
 }
 

@@ -2,24 +2,32 @@ package route
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
-// option reads the value of one key into the options of a wish, whose hosts and paths are known.
+// option is a key that becomes an option of a backend.
 type option struct {
-	read   func(o *Options, w *wish, value string) error
+	read   func(r reading, value string) error
 	unable map[Proxy]string // why a proxy cannot, and what to do instead
 }
 
-// optionKeys are the keys that become options of a backend.
+// reading is what the value of a key is read into, and what it may depend on.
+type reading struct {
+	*Options
+	wish  *wish // hosts and paths are known
+	proxy Proxy
+}
+
 var optionKeys = map[string]option{
-	"strip":           {read: readStrip},
-	"rewrite":         {read: readRewrite},
-	"timeout.connect": {read: timeout(func(t *Timeouts) *time.Duration { return &t.Connect })},
-	"timeout.server":  {read: timeout(func(t *Timeouts) *time.Duration { return &t.Server })},
+	"strip":            {read: readStrip},
+	"rewrite":          {read: readRewrite},
+	"balance":          {read: readBalance},
+	"headers.request":  {read: readRequestHeaders},
+	"headers.response": {read: readResponseHeaders},
+	"timeout.connect":  {read: timeout(func(t *Timeouts) *time.Duration { return &t.Connect })},
+	"timeout.server":   {read: timeout(func(t *Timeouts) *time.Duration { return &t.Server })},
 	"timeout.tunnel": {
 		read:   timeout(func(t *Timeouts) *time.Duration { return &t.Tunnel }),
 		unable: map[Proxy]string{Nginx: "nginx has no timeout of its own for tunnels; timeout.server counts for them too"},
@@ -52,7 +60,9 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		option := optionKeys[key]
 		reason := option.unable[p.proxy]
 		if reason == "" {
-			if err := option.read(&o, w, w.values[key]); err != nil {
+			before := o
+			if err := option.read(reading{&o, w, p.proxy}, w.values[key]); err != nil {
+				o = before
 				reason = quote(w.values[key]) + ": " + err.Error()
 			}
 		}
@@ -68,109 +78,46 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 	return o.orNil(), usable
 }
 
-// maxStrip keeps the expression that a path is found by, encoded or not, within a word of nginx.
-const maxStrip = 200
-
-// readStrip takes a boolean, where true means the paths of the route, or the prefix to strip.
-func readStrip(o *Options, w *wish, value string) error {
-	if strings.HasPrefix(value, "/") {
-		prefix, err := parsePath(value)
-		if err != nil {
-			return err
-		}
-		return o.strip(PathPattern{prefix.kind, prefix.name})
-	}
-	strip, err := parseBool(value)
-	if err != nil {
-		return errors.New("write true, false, or the prefix to strip, such as /api")
-	}
-	if !strip {
-		return nil
-	}
-	for _, q := range w.paths {
-		if err := o.strip(PathPattern{q.kind, q.name}); err != nil {
-			o.Strip = nil
-			return err
-		}
-	}
-	if len(o.Strip) == 0 {
-		return errors.New(`the route has no path beyond "/" that could be stripped`)
-	}
-	slices.SortFunc(o.Strip, func(x, y PathPattern) int {
-		return comparePrecedence(Route{PathKind: x.Kind, Path: x.Path}, Route{PathKind: y.Kind, Path: y.Path})
-	})
-	return nil
-}
-
-func (o *Options) strip(p PathPattern) error {
-	switch {
-	case p.Kind == PathRegex:
-		return errors.New("a regular expression has no fixed part to strip; write the prefix, as in strip=/api, or use rewrite")
-	case len(p.Path) > maxStrip:
-		return fmt.Errorf("a path of over %d characters cannot be stripped", maxStrip)
-	case p.Path != "/":
-		o.Strip = append(o.Strip, p)
-	}
-	return nil
-}
-
-// readRewrite takes "from => to".
-func readRewrite(o *Options, _ *wish, value string) error {
-	from, to, ok := strings.Cut(value, "=>")
-	from, to = strings.TrimSpace(from), strings.TrimSpace(to)
-	if !ok || from == "" || to == "" {
-		return errors.New("write FROM => TO, such as /old => /new or ~^/v[0-9]+/(.*)$ => /$1")
-	}
-	pattern, err := parsePath(from)
-	if err != nil {
-		return err
-	}
-	switch {
-	case pattern.kind == PathExact:
-		return errors.New("FROM is a prefix or ~regex; for one path write ~^/path$")
-	case len(from) > maxStrip && pattern.kind == PathPrefix, len(to) > maxStrip:
-		return fmt.Errorf("FROM and TO have at most %d characters each", maxStrip)
-	}
-	if pattern.kind == PathRegex {
-		err = checkReplacement(to, groups(pattern.name))
-	} else {
-		err = checkPath(to)
-	}
-	if err != nil {
-		return fmt.Errorf("TO: %w", err)
-	}
-	o.Rewrite = &Rewrite{From: PathPattern{pattern.kind, pattern.name}, To: to}
-	return nil
-}
-
-// checkReplacement accepts a path in which $1 to $9 stand for groups.
-func checkReplacement(s string, groups int) error {
-	plain := []byte(s)
-	for i := 0; i < len(s); i++ {
-		if s[i] != '$' {
-			continue
-		}
-		if i+1 == len(s) || s[i+1] < '1' || s[i+1] > '9' {
-			return errors.New("$ is followed by the number of a group, 1 to 9")
-		}
-		if n := int(s[i+1] - '0'); n > groups {
-			return fmt.Errorf("$%d: the regular expression has no group %d", n, n)
-		}
-		plain[i] = 'x'
-	}
-	return checkPath(string(plain))
-}
-
 // longest is what HAProxy takes as a duration: 2^31 milliseconds.
 const longest = 24 * 24 * time.Hour
 
-func timeout(of func(*Timeouts) *time.Duration) func(*Options, *wish, string) error {
-	return func(o *Options, _ *wish, value string) error {
+func timeout(of func(*Timeouts) *time.Duration) func(reading, string) error {
+	return func(r reading, value string) error {
 		d, err := time.ParseDuration(value)
 		if err != nil || d < time.Millisecond || d > longest || d%time.Millisecond != 0 {
 			return errors.New("write a duration from 1ms to 576h, such as 500ms, 30s or 1h30m")
 		}
-		*of(&o.Timeouts) = d
+		*of(&r.Timeouts) = d
 		return nil
 	}
+}
+
+// readBalance takes the name of a way to choose a server. For roundrobin, which is what happens
+// anyway, nothing is kept.
+func readBalance(r reading, value string) error {
+	value = strings.ToLower(value)
+	if name, ok := strings.CutPrefix(value, "header:"); ok {
+		r.Balance = Balance{Header, strings.TrimSpace(name)}
+		return checkBalanceHeader(r.Balance.Header)
+	}
+	switch a := Algorithm(value); a {
+	case "roundrobin":
+		r.Balance = Balance{}
+	case LeastConn, Random, Source, URI:
+		r.Balance = Balance{Algorithm: a}
+	default:
+		return errors.New("write roundrobin, leastconn, random, source, uri or header:NAME")
+	}
+	return nil
+}
+
+// checkBalanceHeader accepts what both proxies can look up.
+func checkBalanceHeader(name string) error {
+	if err := checkHeaderName(name); err != nil {
+		return err
+	}
+	if strings.Contains(name, "_") {
+		return errors.New("a header to balance by has no underscore")
+	}
+	return nil
 }

@@ -23,6 +23,10 @@ type Options struct {
 	Strip    []PathPattern `json:",omitempty"` // the first that matches a request's path is cut off it
 	Rewrite  *Rewrite      `json:",omitempty"` // of the path, after Strip
 	Timeouts Timeouts      `json:",omitzero"`
+	Balance  Balance       `json:",omitzero"`
+
+	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
+	ResponseHeaders []HeaderChange `json:",omitempty"`
 }
 
 // PathPattern is one item of a list of paths.
@@ -45,6 +49,43 @@ type Timeouts struct {
 	Server  time.Duration `json:",omitzero"`
 	Tunnel  time.Duration `json:",omitzero"`
 	Queue   time.Duration `json:",omitzero"`
+}
+
+// Algorithm is a way to choose a server for a request.
+type Algorithm string
+
+// The algorithms; the zero value takes servers in turn. Those that hash do so consistently: a
+// server that comes or goes moves only its share of the keys.
+const (
+	LeastConn Algorithm = "leastconn"
+	Random    Algorithm = "random"
+	Source    Algorithm = "source" // hashes the client's address
+	URI       Algorithm = "uri"    // hashes the path without the query
+	Header    Algorithm = "header" // hashes a header; requests without it are spread
+)
+
+// Balance says how a backend chooses a server.
+type Balance struct {
+	Algorithm Algorithm `json:",omitzero"`
+	Header    string    `json:",omitzero"` // lower case
+}
+
+// HeaderAction says what happens to a header.
+type HeaderAction string
+
+// What a label may do with a header. Setting replaces all of that name.
+const (
+	SetHeader    HeaderAction = "set"
+	AddHeader    HeaderAction = "add"
+	RemoveHeader HeaderAction = "remove"
+)
+
+// HeaderChange is one change of a header. Name is of letters, digits, "-" and "_"; Value is
+// printable ASCII and "" only for RemoveHeader.
+type HeaderChange struct {
+	Action HeaderAction
+	Name   string
+	Value  string `json:",omitzero"`
 }
 
 // Equal reports whether two backends are asked for the same. nil asks for nothing.
