@@ -226,7 +226,7 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-func certificate(t *testing.T, file, host string) {
+func certificate(t testing.TB, file, host string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -56,6 +56,9 @@ func service(t testing.TB, name string) string {
 		w.Header().Set("Cache-Control", "private")
 		w.Header().Set("X-Own", name)
 		w.Header().Set("X-Own-Too", name)
+		if say := r.Header.Get("X-Say"); say != "" {
+			w.Header().Set(say, "own")
+		}
 		fmt.Fprintf(w, "%s\n%s %s\nHost: %s\n", name, r.Method, r.RequestURI, r.Host)
 		_ = r.Header.Write(w)
 	}))

@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// appendClaims adds a route for every host and path that a wish asks for.
-func appendClaims(claims []Route, service, backend string, created uint64, w *wish) []Route {
+// appendClaims adds a route for every host and path that a wish asks for. key is the label that
+// asks for them, "" for host, path or default.
+func appendClaims(claims []Route, service, backend string, created uint64, w *wish, key string) []Route {
 	for h, p := range w.claims {
 		claims = append(claims, Route{
 			HostKind: h.kind, Host: h.name, PathKind: p.kind, Path: p.name,
 			Entrypoints: w.entrypoints, Priority: w.priority,
-			Backend: backend, Service: service, Name: w.name, created: created,
+			Backend: backend, Service: service, Name: w.name, created: created, key: key,
 		})
 	}
 	return claims
@@ -69,6 +70,11 @@ func (b *builder) contest(holders []Route, c Route) []string {
 	return left
 }
 
+// on is a wish for the hosts and paths of a detour.
+func (w *wish) on(d detour) *wish {
+	return &wish{name: w.name, hosts: d.hosts, paths: d.paths, catchAll: d.catchAll, entrypoints: d.entrypoints, priority: w.priority}
+}
+
 func describe(r Route) string {
 	if r.Name == "" {
 		return "service " + r.Service
@@ -77,6 +83,9 @@ func describe(r Route) string {
 }
 
 func claimKey(r Route) string {
+	if r.key != "" {
+		return r.key
+	}
 	if r.HostKind == HostAny && r.PathKind == PathPrefix && r.Path == "/" {
 		return "default"
 	}

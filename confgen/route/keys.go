@@ -22,29 +22,30 @@ var keys = map[string]support{
 	"entrypoints": works, "weight": works, "priority": works, "strip": works, "rewrite": works,
 	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
 	"balance": works, "headers.request": works, "headers.response": works,
+	"redirect": works, "redirect-from": works, "tls": works, "hsts": works,
 
 	"network": elsewhere,
 
-	"hsts": later, "cert": later,
+	"cert":           later,
 	"backend.verify": later, "backend.sni": later, "backend.cert": later,
 	"sticky": later, "group": later, "share": later,
 	"check": later, "check.interval": later, "check.timeout": later, "check.rise": later, "check.fall": later,
 	"backup": later, "maxconn": later, "queue": later, "slowstart": later,
 	"retries": later, "retry-on": later,
-	"cors": later, "redirect-from": later, "errors": later, "compress": later,
+	"cors": later, "errors": later, "compress": later,
 	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
 	"drain": later,
 
-	"methods": guards, "header": guards, "query": guards, "proto": guards, "tls": guards,
+	"methods": guards, "header": guards, "query": guards, "proto": guards,
 	"client-ca": guards, "tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
 	"forward-auth": guards, "allow": guards, "deny": guards, "rate": guards, "inflight": guards,
-	"redirect": guards, "instance": guards,
+	"instance": guards,
 }
 
 // harmless are values of keys not supported yet that ask for what happens anyway.
 var harmless = map[string][]string{
-	"proto": {"http"}, "tls": {"off"}, "instance": {"*"},
-	"sticky": {"off"}, "hsts": {"off"}, "check": {"tcp"}, "compress": {"false"},
+	"proto": {"http"}, "instance": {"*"},
+	"sticky": {"off"}, "check": {"tcp"}, "compress": {"false"},
 }
 
 // hyphened maps the form that keys have in meta to the one they have in a label.

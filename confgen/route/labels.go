@@ -18,6 +18,7 @@ type wish struct {
 	weight      int // -1 when not given
 	port        int // 0 when not given
 	options     *Options
+	detours     []detour
 	values      map[string]string
 }
 
@@ -34,15 +35,15 @@ type parser struct {
 	prefix      string // "fairway-", lower case
 	name        string // "fairway"
 	proxy       Proxy
-	entrypoints map[string]bool // declared
-	fallback    []string        // of a route that names none
+	entrypoints map[string]Entrypoint // declared
+	fallback    []string              // of a route that names none
 }
 
 func newParser(set Settings) *parser {
-	p := &parser{name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]bool), fallback: set.defaultEntrypoints()}
+	p := &parser{name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints()}
 	p.prefix = strings.ReplaceAll(p.name, ".", "-") + "-"
 	for _, e := range set.Entrypoints {
-		p.entrypoints[e.Name] = true
+		p.entrypoints[e.Name] = e
 	}
 	return p
 }
@@ -136,6 +137,8 @@ func (p *parser) problem(out *parsed, route, key, reason string) {
 	out.problems = append(out.problems, Problem{Key: label(p.name, route, key), Reason: reason})
 }
 
+func (p *parser) speaksTLS(entrypoint string) bool { return p.entrypoints[entrypoint].TLS }
+
 // boolean reads a key that is true or false; given is false when it is absent or unusable.
 func (p *parser) boolean(out *parsed, route string, raw map[string]string, key string) (value, given bool) {
 	s, ok := raw[key]
@@ -192,12 +195,19 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 	} else if hasHost || hasPath {
 		w.hosts, w.paths = orAny(w.hosts), orRoot(w.paths)
 	}
+	p.redirectFrom(out, w)
+	if !p.readTLS(out, w) {
+		return nil
+	}
 	var optionsOK bool
 	if w.options, optionsOK = p.options(out, w); !optionsOK {
 		return nil
 	}
 	return w
 }
+
+// withheld ends a problem that costs a whole route.
+const withheld = "; the route is withheld, because serving it without would do what the label forbids"
 
 // unsupported reports the keys that this version knows and cannot act on. It returns false when
 // the route must not be served without one of them.
@@ -211,7 +221,7 @@ func (p *parser) unsupported(out *parsed, name string, raw map[string]string) bo
 		reason := "not supported yet by this version"
 		if s == guards {
 			usable = false
-			reason += "; the route is withheld, because serving it without would do what the label forbids"
+			reason += withheld
 		}
 		p.problem(out, name, key, reason)
 	}
@@ -267,7 +277,7 @@ func (p *parser) readEntrypoints(out *parsed, w *wish, get lookup) bool {
 		return true
 	}
 	for _, name := range splitList(s) {
-		if !p.entrypoints[name] {
+		if _, declared := p.entrypoints[name]; !declared {
 			p.problem(out, route, "entrypoints", fmt.Sprintf("%s: the operator declared only %s",
 				quote(name), strings.Join(slices.Sorted(maps.Keys(p.entrypoints)), ", ")))
 			continue

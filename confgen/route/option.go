@@ -18,11 +18,14 @@ type reading struct {
 	*Options
 	wish  *wish // hosts and paths are known
 	proxy Proxy
+	tls   func(entrypoint string) bool
 }
 
 var optionKeys = map[string]option{
 	"strip":            {read: readStrip},
 	"rewrite":          {read: readRewrite},
+	"redirect":         {read: readRedirect},
+	"hsts":             {read: readHSTS},
 	"balance":          {read: readBalance},
 	"headers.request":  {read: readRequestHeaders},
 	"headers.response": {read: readResponseHeaders},
@@ -40,7 +43,7 @@ var optionKeys = map[string]option{
 
 // restricts are keys without which a route would let in what they keep out: when their value
 // cannot be used the route is withheld.
-var restricts = map[string]bool{}
+var restricts = map[string]bool{"redirect": true, "tls": true}
 
 // options reads all option keys of one route. It returns false when the route must be withheld.
 func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
@@ -61,7 +64,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		reason := option.unable[p.proxy]
 		if reason == "" {
 			before := o
-			if err := option.read(reading{&o, w, p.proxy}, w.values[key]); err != nil {
+			if err := option.read(reading{&o, w, p.proxy, p.speaksTLS}, w.values[key]); err != nil {
 				o = before
 				reason = quote(w.values[key]) + ": " + err.Error()
 			}
@@ -71,7 +74,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		}
 		if restricts[key] {
 			usable = false
-			reason += "; the route is withheld, because serving it without would do what the label forbids"
+			reason += withheld
 		}
 		p.problem(out, w.name, key, reason)
 	}

@@ -20,6 +20,7 @@ const (
 // the backend, which a request finds by map, so that they cost nothing to requests for others.
 // Routes of one service with different options have backends of their own.
 type Options struct {
+	Redirect Redirect      `json:",omitzero"`  // answers every request; nothing else counts then
 	Strip    []PathPattern `json:",omitempty"` // the first that matches a request's path is cut off it
 	Rewrite  *Rewrite      `json:",omitempty"` // of the path, after Strip
 	Timeouts Timeouts      `json:",omitzero"`
@@ -27,6 +28,15 @@ type Options struct {
 
 	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
 	ResponseHeaders []HeaderChange `json:",omitempty"`
+	HSTS            string         `json:",omitzero"` // Strict-Transport-Security of answers over TLS
+}
+
+// Redirect sends clients elsewhere, with one of To, Host and TLSPort; Code 0 sends nobody.
+type Redirect struct {
+	Code    int    `json:",omitzero"` // 301, 302, 307 or 308
+	To      string `json:",omitzero"` // an URL or an absolute path
+	Host    string `json:",omitzero"` // the same scheme, port, path and query at another host
+	TLSPort int    `json:",omitzero"` // the same host, path and query over TLS at this port
 }
 
 // PathPattern is one item of a list of paths.

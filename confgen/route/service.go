@@ -34,7 +34,11 @@ func (b *builder) service(s *service, claims []Route) []Route {
 				at = len(own)
 				own = append(own, Backend{Name: b.backendName(s, len(own), i, lead.wish), Service: s.name, Servers: servers, Options: lead.wish.options})
 			}
-			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish)
+			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish, "")
+			for _, d := range lead.wish.detours {
+				own = append(own, Backend{Name: b.unique(own[at].Name + "." + d.suffix), Service: s.name, Options: d.options})
+				claims = appendClaims(claims, s.name, own[len(own)-1].Name, oldest(group), lead.wish.on(d), d.key)
+			}
 		}
 	}
 	b.backends = append(b.backends, own...)

@@ -53,6 +53,7 @@ type Route struct {
 	Name        string   // the <route> of fairway.<route>.<key>; "" for fairway.<key>
 
 	created uint64 // age of the claim: the oldest instance that makes it
+	key     string // the label that makes it, if that is not host, path or default
 }
 
 // Backend is a set of servers that share settings.
