@@ -29,6 +29,7 @@ type Options struct {
 	Resync     time.Duration
 	SessionTTL time.Duration
 	ReapAfter  time.Duration
+	StopGrace  time.Duration // how long the node is left alone after a clean end; 0 for no longer than after any other
 	Once       bool
 	DryRun     bool
 	Deregister bool // our rows, when the program is asked to end
@@ -74,6 +75,7 @@ func flags() []cli.Flag {
 		text(when, "resync", "1m", "`DURATION` after which all is compared anew even when nothing happened; a plain number is seconds"),
 		text(when, "session-ttl", "15s", "`DURATION` of the node's Consul session; its services are taken out after twice this time without a sign of life (at least 10s)"),
 		text(when, "reap-after", "24h", "`DURATION` after which a silent node is removed from the catalog; 0 for never"),
+		text(when, "stop-grace", "10m", "`DURATION` after a clean end during which the node's services stay in; 0: a stopped registrator counts as a dead node"),
 
 		yes(old, "cleanup", "always on"),
 		text(old, "ttl", "", "`SECONDS`"),
@@ -159,6 +161,9 @@ func (o *Options) readDurations(c *cli.Context) (err error) {
 		return err
 	}
 	if o.SessionTTL, err = duration(c, "session-ttl", liveness.MinTTL); err != nil {
+		return err
+	}
+	if o.StopGrace, err = duration(c, "stop-grace", 0); err != nil {
 		return err
 	}
 	o.ReapAfter, err = duration(c, "reap-after", 0)

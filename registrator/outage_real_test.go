@@ -249,9 +249,21 @@ func TestOwnership_C93_leftovers(t *testing.T) {
 func TestExit_C102(t *testing.T) {
 	w := newWorld(t)
 	w.run("c102", "web")
-	stop := w.start()
+	grace := func(o *Options) { o.StopGrace = time.Hour }
+	noted := func(t *testing.T, want bool) {
+		t.Helper()
+		testbed.Eventually(t, soon, fmt.Sprintf("the key notes a stop: %v", want), func() error {
+			p, _, err := w.consul.Client.KV().Get("fairway/nodes/"+testNode, nil)
+			if err == nil && (p == nil || strings.Contains(string(p.Value), `"stopped_for":"1h0m0s"`) != want) {
+				err = fmt.Errorf("the key is %+v", p)
+			}
+			return err
+		})
+	}
+	stop := w.start(grace)
 	w.row(id("c102"), passing)
 	w.ready()
+	noted(t, false)
 
 	w.sub("rowsStay", func(t *testing.T, w *world) {
 		asked := time.Now()
@@ -264,19 +276,42 @@ func TestExit_C102(t *testing.T) {
 		if err := w.same(map[string]string{id("c102"): passing}); err != nil {
 			t.Error(err)
 		}
+		noted(t, true)
 	})
 
 	w.sub("C104_recreatedWithoutAChange", func(t *testing.T, w *world) {
 		index := w.index()
-		stop = w.start()
+		stop = w.start(grace)
 		w.ready()
 		w.quiet()
 		if got := w.index(); got != index {
 			t.Errorf("a restart wrote: index %d to %d", index, got)
 		}
+		noted(t, false)
+	})
+
+	w.sub("dockerEndedFirst", func(t *testing.T, w *world) { // as when the machine shuts down
+		stop := w.start(grace)
+		w.ready()
+		noted(t, false) // that of the last subtest is taken back
+		w.run("slow", "web", "-drain", "5s")
+		w.row(id("slow"), passing)
+		ended := make(chan struct{})
+		go func() { w.engine.Stop(); close(ended) }()
+		w.row(id("slow"), "critical: stopping")
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
+		select {
+		case <-ended:
+			t.Fatal("Docker ended before registrator did, which proves nothing")
+		default:
+		}
+		noted(t, false)
+		<-ended
+		w.engine.Start()
+		w.engine.Run("rm", "slow")
+		w.engine.Run("start", "c102")
 	})
 
 	w.sub("deregister", func(t *testing.T, w *world) {

@@ -233,11 +233,12 @@ func outlive(parent context.Context, grace time.Duration) (context.Context, cont
 
 // leave does what --on-exit says.
 func (p *program) leave(ctx context.Context) error {
-	if !p.opt.Deregister {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
+	if !p.opt.Deregister {
+		p.pause(ctx)
+		return nil
+	}
 	if err := p.liveness.Leave(ctx); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
@@ -246,6 +247,35 @@ func (p *program) leave(ctx context.Context) error {
 	}
 	p.d.Log.Info("deregistered all services of this node")
 	return nil
+}
+
+// pause asks the reaper for patience. When the machine shuts down, Docker takes no new connection
+// before it asks its containers, and us, to end: then nobody comes back, and the session runs out as
+// that of a dead node does.
+func (p *program) pause(ctx context.Context) {
+	if p.opt.StopGrace <= 0 {
+		return
+	}
+	if err := p.dockerListens(ctx); err != nil {
+		p.d.Log.Info("docker is away, so the node is left to count as dead", "reason", err.Error())
+		return
+	}
+	if err := p.liveness.Stopped(ctx, p.opt.StopGrace); err != nil {
+		p.d.Log.Warn("cannot ask for the grace time of a stop, the node will count as dead", "err", err)
+	}
+}
+
+// dockerListens asks Docker over a connection of its own: an old one is served until the very end.
+func (p *program) dockerListens(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownGrace/2)
+	defer cancel()
+	engine, err := docker.New(p.opt.Docker)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	_, err = engine.Node(ctx)
+	return err
 }
 
 // once makes one pass, or prints what it would change.

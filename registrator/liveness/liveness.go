@@ -85,6 +85,20 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
+// Stopped notes in the node's key that its registrator was ended on purpose and that the node is to
+// be left alone for a grace time after the session has run out: an upgrade is no death. The next
+// registrator of the node takes the note back. Call it after Run has returned, and only where the
+// node itself lives on.
+func (c *Client) Stopped(ctx context.Context, grace time.Duration) error {
+	id := c.session.get()
+	if id == "" || grace <= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return c.hold(ctx, id, life{Stopped: duration(grace)})
+}
+
 // Leave gives the node's key and session up: nobody shall miss this node. Call it after Run has
 // returned.
 func (c *Client) Leave(ctx context.Context) error {

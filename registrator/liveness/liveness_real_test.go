@@ -237,6 +237,90 @@ func TestReaper_actsOnlyWithTheLock(t *testing.T) {
 	}
 }
 
+// note is what a node's key says.
+func note(c *api.Client, node string) (life, error) {
+	p, _, err := c.KV().Get(nodePrefix+node, nil)
+	return lifeIn(p), err
+}
+
+// TestStopped_C102 ends a registrator on purpose: its node stays in for the grace time, and no
+// longer. Its session is ended by hand, as Consul does after at most two TTLs.
+func TestStopped_C102_theGraceOfACleanEnd(t *testing.T) {
+	t.Parallel()
+	const patience = 4 * time.Second
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	registered(t, c, "b")
+	start(t, c, "b", 0)
+	waitHeld(t, c, reaperKey)
+	a, stop := start(t, c, "a", 0)
+	session := waitHeld(t, c, nodePrefix+"a")
+	stop()
+	if err := a.Stopped(t.Context(), patience); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Session().Destroy(session, nil); err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now()
+	testbed.Eventually(t, patience+5*time.Second, "the node is out after the grace time", func() error { return passing(c, "b") })
+	if took := time.Since(ended); took < patience-time.Second/2 {
+		t.Errorf("out after %s", took)
+	}
+
+	// The next registrator is back in, and nothing of the note is left.
+	start(t, c, "a", 0)
+	waitHeld(t, c, nodePrefix+"a")
+	if l, err := note(c, "a"); err != nil || l != (life{}) {
+		t.Errorf("the key says %+v, %v", l, err)
+	}
+}
+
+// TestStopped_theNextOneTakesTheNoteBack covers the two orders of an upgrade: the new registrator
+// starts after the old one has ended, and before.
+func TestStopped_theNextOneTakesTheNoteBack(t *testing.T) {
+	t.Parallel()
+	c := testbed.Consul(t).Client
+	registered(t, c, "a")
+	gone := func(session string) {
+		t.Helper()
+		testbed.Eventually(t, 3*time.Second, "the note is taken back", func() error {
+			l, err := note(c, "a")
+			if err == nil && l != (life{}) {
+				err = fmt.Errorf("the key says %+v", l)
+			}
+			return err
+		})
+		if got := waitHeld(t, c, nodePrefix+"a"); got != session {
+			t.Errorf("session %s, want %s", got, session)
+		}
+	}
+	first, stop := start(t, c, "a", 0)
+	session := waitHeld(t, c, nodePrefix+"a")
+	stop()
+	if err := first.Stopped(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := note(c, "a"); err != nil || time.Duration(l.Stopped) != time.Hour {
+		t.Fatalf("the key says %+v, %v", l, err)
+	}
+	second, stop := start(t, c, "a", 0)
+	gone(session)
+
+	third, _ := start(t, c, "a", 0)
+	testbed.Eventually(t, 3*time.Second, "the third takes the session over", func() error {
+		if third.session.get() != session {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	stop()
+	if err := second.Stopped(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	gone(session)
+}
+
 // TestReaper_removesOnlyWhatIsOurs gives up a node on which somebody else registered, too, and on
 // which we had more rows than one transaction holds.
 func TestReaper_removesOnlyWhatIsOurs(t *testing.T) {

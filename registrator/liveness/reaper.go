@@ -285,6 +285,8 @@ type record struct {
 	since time.Time // when it was first seen without one
 	known bool      // it was seen held before that
 	lost  time.Time // when it was given up; zero while it is not
+
+	stopped time.Duration // how long it may stay away because it was stopped on purpose
 }
 
 // verdict is one node to act on.
@@ -316,10 +318,8 @@ func (r *register) update(pairs api.KVPairs, now time.Time) {
 				next.since = before.since
 			}
 		}
-		var l life
-		if err := json.Unmarshal(p.Value, &l); err == nil { // else somebody else's value, which says nothing
-			next.lost = l.Lost
-		}
+		l := lifeIn(p)
+		next.lost, next.stopped = l.Lost, time.Duration(l.Stopped)
 		nodes[name] = next
 	}
 	r.nodes = nodes
@@ -327,7 +327,7 @@ func (r *register) update(pairs api.KVPairs, now time.Time) {
 
 // judge says whom to act on now and when to look again. A key that was never seen held may just
 // be that of a node whose registrator is about to come back, or this reaper has only just
-// begun: it gets a full TTL.
+// begun: it gets a full TTL. One that was stopped on purpose gets the time it asked for.
 func (r *register) judge(now time.Time) (verdicts []verdict, next time.Duration) {
 	next = time.Minute
 	for name, n := range r.nodes {
@@ -337,6 +337,9 @@ func (r *register) judge(now time.Time) (verdicts []verdict, next time.Duration)
 		due, remove := n.since.Add(r.ttl), false
 		if n.known {
 			due = n.since.Add(grace)
+		}
+		if n.stopped > 0 {
+			due = n.since.Add(n.stopped)
 		}
 		if !n.lost.IsZero() {
 			if r.reapAfter <= 0 {

@@ -82,6 +82,21 @@ func TestRegister_C103_aNodeThatStaysAwayIsRemoved(t *testing.T) {
 	judged(t, never, t0.Add(1000*testReap))
 }
 
+func TestRegister_C102_aNodeStoppedOnPurposeGetsItsTime(t *testing.T) {
+	stopped := func(p *api.KVPair) *api.KVPair {
+		p.Value = []byte(`{"stopped_for":"10m0s"}`)
+		return p
+	}
+	r := newRegister(testTTL, testReap)
+	r.update(api.KVPairs{stopped(held("a", 1)), stopped(unheld("b", 2))}, t0) // b was stopped before this reaper looked
+	judged(t, r, t0.Add(10*time.Minute-1))
+	r.update(api.KVPairs{stopped(unheld("a", 3)), stopped(unheld("b", 2))}, t0.Add(time.Minute))
+	judged(t, r, t0.Add(10*time.Minute), verdict{node: "b", index: 2})
+	r.update(api.KVPairs{stopped(unheld("a", 3)), lost("b", 4, t0.Add(10*time.Minute))}, t0.Add(10*time.Minute))
+	judged(t, r, t0.Add(11*time.Minute-1))
+	judged(t, r, t0.Add(11*time.Minute), verdict{node: "a", index: 3})
+}
+
 func TestRegister_ignoresWhatIsNoNode(t *testing.T) {
 	r := newRegister(testTTL, testReap)
 	r.update(api.KVPairs{{Key: nodePrefix}, {Key: nodePrefix + "a/b"}}, t0)

@@ -3,6 +3,7 @@ package liveness
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -21,6 +22,32 @@ const lockDelay = time.Millisecond
 // life is the value of a node's key.
 type life struct {
 	Lost time.Time `json:"lost,omitzero"` // when the reaper gave the node up
+
+	// Stopped says that the registrator was ended on purpose, and for how long after its session ran
+	// out the node is to be left alone. It is a duration, so that no two clocks are compared.
+	Stopped duration `json:"stopped_for,omitzero"`
+}
+
+// duration is written as people write it: "10m0s".
+type duration time.Duration
+
+// MarshalText writes a duration as time.Duration prints it.
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what time.ParseDuration takes.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = duration(v)
+	return err
+}
+
+// lifeIn reads the value of a key. Somebody else's value says nothing.
+func lifeIn(p *api.KVPair) life {
+	var l life
+	if p == nil || json.Unmarshal(p.Value, &l) != nil {
+		return life{}
+	}
+	return l
 }
 
 // current is the id of the session that is ours, "" for none, and word of its changes.
@@ -106,13 +133,14 @@ func background(watch func() error) (ended <-chan struct{}) {
 	return done
 }
 
-// watchKey tells of every change of our key: it was deleted by hand, or its session was.
+// watchKey tells of every change of our key: it was deleted by hand, or its session was, or the
+// registrator that we replaced has only now written that it was stopped.
 func (c *Client) watchKey(ctx context.Context, touched chan<- struct{}) error {
 	ask := func(q *api.QueryOptions) (*api.KVPair, *api.QueryMeta, error) {
 		return c.consul.KV().Get(c.key(), q)
 	}
 	return consul.Watch(ctx, ask, consul.WatchOptions{}, func(p *api.KVPair, _ *api.QueryMeta) {
-		if p != nil && p.Session != "" && p.Session == c.session.get() {
+		if p != nil && p.Session != "" && p.Session == c.session.get() && lifeIn(p).Stopped == 0 {
 			return
 		}
 		select {
@@ -143,11 +171,14 @@ func (c *Client) prove(ctx context.Context, look bool) error {
 		return fmt.Errorf("read key %s: %w", c.key(), err)
 	}
 	if pair != nil && pair.Session != "" {
-		if pair.Session == c.session.get() {
-			return nil
+		ours := pair.Session == c.session.get()
+		if !ours {
+			if ours, err = c.adopt(ctx, pair.Session); err != nil {
+				return err
+			}
 		}
-		if adopted, err := c.adopt(ctx, pair.Session); adopted || err != nil {
-			return err
+		if ours && lifeIn(pair).Stopped == 0 {
+			return nil
 		}
 	}
 	return c.acquire(ctx)
@@ -201,17 +232,28 @@ func (c *Client) acquire(ctx context.Context) error {
 			return fmt.Errorf("create session of %s: %w", c.opt.Node, err)
 		}
 	}
-	value, err := json.Marshal(life{})
+	err := c.hold(ctx, id, life{})
+	if err == nil || errors.Is(err, errHeld) {
+		c.session.set(id)
+	}
+	return err
+}
+
+// errHeld says that somebody else's session holds our key.
+var errHeld = errors.New("another session holds it")
+
+// hold writes our key and makes a session hold it.
+func (c *Client) hold(ctx context.Context, session string, l life) error {
+	value, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("key %s: %w", c.key(), err)
 	}
-	got, _, err := c.consul.KV().Acquire(&api.KVPair{Key: c.key(), Value: value, Session: id}, write(ctx))
+	got, _, err := c.consul.KV().Acquire(&api.KVPair{Key: c.key(), Value: value, Session: session}, write(ctx))
+	if err == nil && !got {
+		err = errHeld
+	}
 	if err != nil {
 		return fmt.Errorf("hold key %s: %w", c.key(), err)
-	}
-	c.session.set(id)
-	if !got {
-		return fmt.Errorf("hold key %s: another session holds it", c.key())
 	}
 	return nil
 }
