@@ -22,7 +22,7 @@ var keys = map[string]support{
 	"entrypoints": works, "weight": works, "priority": works, "strip": works, "rewrite": works,
 	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
 	"balance": works, "headers.request": works, "headers.response": works,
-	"redirect": works, "redirect-from": works, "tls": works, "hsts": works,
+	"redirect": works, "redirect-from": works, "tls": works, "hsts": works, "allow": works, "deny": works,
 
 	"network": elsewhere,
 
@@ -38,7 +38,7 @@ var keys = map[string]support{
 
 	"methods": guards, "header": guards, "query": guards, "proto": guards,
 	"client-ca": guards, "tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
-	"forward-auth": guards, "allow": guards, "deny": guards, "rate": guards, "inflight": guards,
+	"forward-auth": guards, "rate": guards, "inflight": guards,
 	"instance": guards,
 }
 

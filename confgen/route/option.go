@@ -26,6 +26,8 @@ var optionKeys = map[string]option{
 	"rewrite":          {read: readRewrite},
 	"redirect":         {read: readRedirect},
 	"hsts":             {read: readHSTS},
+	"allow":            {read: func(r reading, value string) (err error) { r.Allow, err = readPrefixes(value); return err }},
+	"deny":             {read: func(r reading, value string) (err error) { r.Deny, err = readPrefixes(value); return err }},
 	"balance":          {read: readBalance},
 	"headers.request":  {read: readRequestHeaders},
 	"headers.response": {read: readResponseHeaders},
@@ -43,7 +45,7 @@ var optionKeys = map[string]option{
 
 // restricts are keys without which a route would let in what they keep out: when their value
 // cannot be used the route is withheld.
-var restricts = map[string]bool{"redirect": true, "tls": true}
+var restricts = map[string]bool{"allow": true, "deny": true, "redirect": true}
 
 // options reads all option keys of one route. It returns false when the route must be withheld.
 func (p *parser) options(out *parsed, w *wish) (*Options, bool) {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"net/netip"
 	"reflect"
 	"time"
 )
@@ -20,11 +21,13 @@ const (
 // the backend, which a request finds by map, so that they cost nothing to requests for others.
 // Routes of one service with different options have backends of their own.
 type Options struct {
-	Redirect Redirect      `json:",omitzero"`  // answers every request; nothing else counts then
-	Strip    []PathPattern `json:",omitempty"` // the first that matches a request's path is cut off it
-	Rewrite  *Rewrite      `json:",omitempty"` // of the path, after Strip
-	Timeouts Timeouts      `json:",omitzero"`
-	Balance  Balance       `json:",omitzero"`
+	Redirect Redirect       `json:",omitzero"`  // answers every request; nothing else counts then
+	Strip    []PathPattern  `json:",omitempty"` // the first that matches a request's path is cut off it
+	Rewrite  *Rewrite       `json:",omitempty"` // of the path, after Strip
+	Timeouts Timeouts       `json:",omitzero"`
+	Allow    []netip.Prefix `json:",omitempty"` // clients that may ask; none for all
+	Deny     []netip.Prefix `json:",omitempty"` // clients that may not, whatever Allow says
+	Balance  Balance        `json:",omitzero"`
 
 	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
 	ResponseHeaders []HeaderChange `json:",omitempty"`
