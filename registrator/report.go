@@ -25,7 +25,7 @@ type pass struct {
 	listing  docker.Listing
 	plan     service.Plan
 	observed catalog.Observed
-	changes  service.Changes
+	changes  service.Changes // as the difference says; fresh words of checks are written silently
 	result   catalog.Result
 }
 
@@ -105,9 +105,16 @@ func (r *report) tellTrouble(p pass) {
 			r.log.Warn(message, pairs...)
 		}
 	}
+	registered := map[string]bool{}
+	for _, d := range p.plan.Decisions {
+		registered[d.Container] = registered[d.Container] || len(d.Rows) > 0
+	}
 	for _, problem := range slices.Concat(p.plan.Problems, p.changes.Problems) {
-		tell("label cannot be used, the rest of the container is registered",
-			"container", problem.Container, "label", problem.Label, "reason", problem.Reason)
+		message := "label cannot be used, the rest of the container is registered"
+		if !registered[problem.Container] {
+			message = "label cannot be used, nothing of the container is registered"
+		}
+		tell(message, "container", problem.Container, "label", problem.Label, "reason", problem.Reason)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.listing.Failed)) {
 		tell("container cannot be read, its rows are kept", "container", name, "reason", p.listing.Failed[name].Error())

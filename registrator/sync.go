@@ -27,6 +27,7 @@ type syncer struct {
 	docker  containers
 	catalog rows
 	report  *report
+	words   words
 
 	dockerPart, consulPart, synced part
 
@@ -47,7 +48,7 @@ func (s *syncer) pass(ctx context.Context) error {
 		return s.report.failed(err)
 	}
 	changes := service.Diff(observed.Rows, plan)
-	result, err := s.catalog.Apply(ctx, observed, changes)
+	result, err := s.catalog.Apply(ctx, observed, s.words.freshen(changes, plan, started))
 	if s.consulPart.Set(err); err != nil {
 		return s.report.failed(err)
 	}

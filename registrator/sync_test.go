@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -118,6 +121,83 @@ func TestPass_troubleIsToldOnceAndItsEnd(t *testing.T) {
 	}
 	if n := log.count("all containers are registered"); n != 1 {
 		t.Errorf("the end was told %d times:\n%s", n, log)
+	}
+}
+
+// TestPass_freshWordsAtMostOnceAMinute lets a probe say something new all the time.
+func TestPass_freshWordsAtMostOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worlds{}
+		s, log := newTestSyncer(w, reconcile.NewWake())
+		s.options.Node.IPv4 = netip.MustParseAddr("192.0.2.1")
+		said := func(text string) {
+			w.listing.Containers = []service.Container{{
+				ID: strings.Repeat("0", 64), Name: "web", Image: "web", State: service.Running, Health: service.Healthy, HealthOutput: text,
+				NetworkMode: "bridge", Ports: []service.Port{{Number: 80, Protocol: "tcp", Bindings: []service.Binding{{IP: netip.IPv4Unspecified(), Port: 8000}}}},
+			}}
+		}
+		pass := func() string {
+			t.Helper()
+			if err := s.pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			put := w.applied[len(w.applied)-1].Put
+			if len(put) == 0 {
+				return ""
+			}
+			w.observed.Rows = put
+			return put[0].Output
+		}
+		said("0")
+		if got := pass(); got != "healthy: 0" {
+			t.Fatalf("at first %q", got)
+		}
+		var written []string
+		for i := 1; i <= 150; i++ {
+			<-time.After(time.Second)
+			said(strconv.Itoa(i))
+			if got := pass(); got != "" {
+				written = append(written, got)
+			}
+		}
+		if want := []string{"healthy: 60", "healthy: 120"}; !slices.Equal(written, want) {
+			t.Errorf("written %q, want %q", written, want)
+		}
+		<-time.After(time.Hour)
+		pass()
+		for range 5 {
+			if got := pass(); got != "" {
+				t.Errorf("written without a change: %q", got)
+			}
+		}
+		if n := log.count("changed: "); n != 0 {
+			t.Errorf("words alone are told:\n%s", log)
+		}
+	})
+}
+
+func TestPass_troubleSaysWhetherAnythingIsRegistered(t *testing.T) {
+	w := &worlds{}
+	s, log := newTestSyncer(w, reconcile.NewWake())
+	s.options.Node.IPv4 = netip.MustParseAddr("192.0.2.1")
+	c := service.Container{
+		ID: strings.Repeat("0", 64), Name: "web", Image: "web", State: service.Running, NetworkMode: "bridge", Labels: map[string]string{"SERVICE_a.b": "1", "fairway.host": "a.test"},
+		Ports: []service.Port{{Number: 80, Protocol: "tcp"}},
+	}
+	other := c
+	other.ID, other.Name = strings.Repeat("1", 64), "other"
+	other.Ports = []service.Port{{Number: 80, Protocol: "tcp", Bindings: []service.Binding{{IP: netip.IPv4Unspecified(), Port: 8000}}}}
+	w.listing.Containers = []service.Container{c, other}
+	if err := s.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"nothing of the container is registered: container=web label=fairway.host",
+		"the rest of the container is registered: container=other label=SERVICE_a.b",
+	} {
+		if log.count(want) != 1 {
+			t.Errorf("the log lacks %q:\n%s", want, log)
+		}
 	}
 }
 

@@ -15,8 +15,8 @@ type Changes struct {
 	Delete []string       // IDs to be removed
 
 	// Stale are rows that are right in all but the words of their check: the container is in the
-	// state it says, and its probe printed something new. They are not worth a write of their own;
-	// whoever wants fresh words in the catalog writes them at most once a minute.
+	// state it says, and its probe printed something new. Whoever applies the changes writes them
+	// at most once a minute each.
 	Stale []Registration
 
 	// Problems name IDs we want that a row of somebody else holds. That row is not touched.

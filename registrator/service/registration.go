@@ -46,7 +46,7 @@ type Node struct {
 	IPv6 netip.Addr
 }
 
-// Problem is something a user wrote that could not be used. The rest of the container is
+// Problem is something a user wrote that could not be used. The rest of the container, if any, is
 // registered all the same.
 type Problem struct {
 	Container string // container name

@@ -169,12 +169,18 @@ func (r routing) unreachable(slots []*slot, why string, report reporter) {
 	if why != "" {
 		reasons = append(reasons, why)
 	}
+	nameless := false
 	for _, s := range slots {
 		if s.refused != "" {
-			reasons = append(reasons, fmt.Sprintf("%d/%s is %s", s.port.Number, s.port.Protocol, s.refused))
+			reasons = append(reasons, fmt.Sprintf("%d/%s: %s", s.port.Number, s.port.Protocol, s.refused))
 		}
+		nameless = nameless || s.nameless && s.port.Protocol == "tcp"
 	}
-	reasons = append(reasons, "publish a TCP port (docker run -P), or name a network that the front end is on with "+r.prefix+".network")
+	if nameless {
+		reasons = append(reasons, "give the port a name")
+	} else {
+		reasons = append(reasons, "publish a TCP port (docker run -P), or name a network that the front end is on with "+r.prefix+".network")
+	}
 	report(r.keys[0].label, "there is no port to route to: "+strings.Join(reasons, "; "))
 }
 

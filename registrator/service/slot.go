@@ -16,6 +16,7 @@ type slot struct {
 	waiting  bool
 	refused  string // why it is not registered; empty when it is
 	ignored  bool   // because its owner said so
+	nameless bool   // because only what was given a name is registered
 	routing  []routingKey
 	decision *Decision
 }
@@ -65,7 +66,7 @@ func (b *builder) examine(s *slot, at place, report reporter) string {
 	if s.ignored = on || !known; s.ignored {
 		return "ignored by " + ignore.source()
 	}
-	if b.opt.Explicit && s.settings["name"].value == "" {
+	if s.nameless = b.opt.Explicit && s.settings["name"].value == ""; s.nameless {
 		return "it has no " + b.opt.Prefix + "NAME, and only what has one is registered (--explicit)"
 	}
 	var why string
