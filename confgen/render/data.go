@@ -69,6 +69,12 @@ func takesRequests(b route.Backend) bool {
 // Live reports whether the backend has a server that takes requests.
 func (b backendData) Live() bool { return takesRequests(b.Backend) }
 
+// OnlyBackups reports whether no server is there that the others could back up: nginx takes no
+// upstream of backups alone, and to HAProxy they are then like any others.
+func (b backendData) OnlyBackups() bool {
+	return !slices.ContainsFunc(b.Servers, func(s route.Server) bool { return !s.Limits.Backup })
+}
+
 // Entry is a line of a map file.
 type Entry struct{ Key, Backend string }
 

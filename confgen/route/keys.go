@@ -23,6 +23,7 @@ var keys = map[string]support{
 	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
 	"balance": works, "headers.request": works, "headers.response": works,
 	"redirect": works, "redirect-from": works, "tls": works, "hsts": works, "allow": works, "deny": works,
+	"maxconn": works, "backup": works, "slowstart": works,
 
 	"network": elsewhere,
 
@@ -30,7 +31,7 @@ var keys = map[string]support{
 	"backend.verify": later, "backend.sni": later, "backend.cert": later,
 	"sticky": later, "group": later, "share": later,
 	"check": later, "check.interval": later, "check.timeout": later, "check.rise": later, "check.fall": later,
-	"backup": later, "maxconn": later, "queue": later, "slowstart": later,
+	"queue":   later,
 	"retries": later, "retry-on": later,
 	"cors": later, "errors": later, "compress": later,
 	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,

@@ -15,8 +15,9 @@ type wish struct {
 	catchAll    bool // default: every host and path of its entrypoints
 	entrypoints []string
 	priority    int
-	weight      int // -1 when not given
-	port        int // 0 when not given
+	weight      int    // -1 when not given
+	port        int    // 0 when not given
+	limits      Limits // of this instance alone
 	options     *Options
 	detours     []detour
 	values      map[string]string

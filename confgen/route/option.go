@@ -22,13 +22,19 @@ type reading struct {
 }
 
 var optionKeys = map[string]option{
-	"strip":            {read: readStrip},
-	"rewrite":          {read: readRewrite},
-	"redirect":         {read: readRedirect},
-	"hsts":             {read: readHSTS},
-	"allow":            {read: func(r reading, value string) (err error) { r.Allow, err = readPrefixes(value); return err }},
-	"deny":             {read: func(r reading, value string) (err error) { r.Deny, err = readPrefixes(value); return err }},
-	"balance":          {read: readBalance},
+	"strip":    {read: readStrip},
+	"rewrite":  {read: readRewrite},
+	"redirect": {read: readRedirect},
+	"hsts":     {read: readHSTS},
+	"allow":    {read: func(r reading, value string) (err error) { r.Allow, err = readPrefixes(value); return err }},
+	"deny":     {read: func(r reading, value string) (err error) { r.Deny, err = readPrefixes(value); return err }},
+	"balance":  {read: readBalance},
+	"maxconn":  {read: readMaxConn},
+	"backup":   {read: readBackup},
+	"slowstart": {
+		read:   readSlowStart,
+		unable: map[Proxy]string{Nginx: "nginx has no slow start in its open edition; leave the label out"},
+	},
 	"headers.request":  {read: readRequestHeaders},
 	"headers.response": {read: readResponseHeaders},
 	"timeout.connect":  {read: timeout(func(t *Timeouts) *time.Duration { return &t.Connect })},
@@ -87,14 +93,18 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 const longest = 24 * 24 * time.Hour
 
 func timeout(of func(*Timeouts) *time.Duration) func(reading, string) error {
-	return func(r reading, value string) error {
-		d, err := time.ParseDuration(value)
-		if err != nil || d < time.Millisecond || d > longest || d%time.Millisecond != 0 {
-			return errors.New("write a duration from 1ms to 576h, such as 500ms, 30s or 1h30m")
-		}
-		*of(&r.Timeouts) = d
-		return nil
+	return func(r reading, value string) (err error) {
+		*of(&r.Timeouts), err = parseDuration(value)
+		return err
 	}
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Millisecond || d > longest || d%time.Millisecond != 0 {
+		return 0, errors.New("write a duration from 1ms to 576h, such as 500ms, 30s or 1h30m")
+	}
+	return d, nil
 }
 
 // readBalance takes the name of a way to choose a server. For roundrobin, which is what happens

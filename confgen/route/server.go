@@ -71,6 +71,7 @@ func (b *builder) servers(members []member) []Server {
 			Port:    m.in.Port,
 			Weight:  weight(m),
 			State:   Maint,
+			Limits:  m.wish.limits,
 		}
 		if m.in.Status == Passing || m.in.Status == Warning {
 			list[i].State = Ready

@@ -159,7 +159,7 @@ func reachable(group []member) []member {
 }
 
 // perInstanceKeys may differ between instances: they say something of the instance alone.
-var perInstanceKeys = map[string]bool{"weight": true, "port": true}
+var perInstanceKeys = map[string]bool{"weight": true, "port": true, "maxconn": true, "backup": true, "slowstart": true}
 
 // differences shows which values lost to the leader's.
 func (b *builder) differences(service, name string, lead member, group []member) {

@@ -1,5 +1,7 @@
 package route
 
+import "time"
+
 // Table is everything a proxy must do, typed, validated and in a fixed order: the same
 // snapshot and settings give the same table, whatever order Consul answered in.
 type Table struct {
@@ -72,6 +74,14 @@ type Server struct {
 	Port    int
 	Weight  int   // 0 … 256
 	State   State // what the proxy may do with it
+	Limits  Limits
+}
+
+// Limits are what the labels of one instance say of its server.
+type Limits struct {
+	MaxConn   int           // requests at once; 0 for any number
+	Backup    bool          // gets requests only when no other server can take them
+	SlowStart time.Duration // during which a server that comes up is brought to its full weight
 }
 
 // State says whether a server gets new requests.

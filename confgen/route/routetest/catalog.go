@@ -155,10 +155,24 @@ func Print(t route.Table) string {
 			fmt.Fprintf(&out, "  %s\n", strings.NewReplacer(`\u003e`, ">", `\u0026`, "&").Replace(string(text)))
 		}
 		for _, s := range b.Servers {
-			fmt.Fprintf(&out, "  %s id %d %s weight %d %s\n", s.Name, s.ID, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, s.State)
+			fmt.Fprintf(&out, "  %s id %d %s weight %d %s\n", s.Name, s.ID, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, limits(s))
 		}
 	}
 	return out.String()
+}
+
+func limits(s route.Server) string {
+	text := string(s.State)
+	if s.Limits.MaxConn > 0 {
+		text += fmt.Sprintf(" maxconn %d", s.Limits.MaxConn)
+	}
+	if s.Limits.Backup {
+		text += " backup"
+	}
+	if s.Limits.SlowStart > 0 {
+		text += " slowstart " + s.Limits.SlowStart.String()
+	}
+	return text
 }
 
 // PrintProblems writes the problems of a table, one a line.

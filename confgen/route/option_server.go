@@ -1,0 +1,29 @@
+package route
+
+import (
+	"errors"
+	"strings"
+)
+
+func readMaxConn(r reading, value string) (err error) {
+	r.wish.limits.MaxConn, err = parseInt(value, 1, 1e6)
+	return err
+}
+
+// readBackup needs to know how servers are chosen: nginx has no backups where it hashes.
+func readBackup(r reading, value string) error {
+	backup, err := parseBool(value)
+	if err != nil {
+		return err
+	}
+	if b := strings.ToLower(r.wish.values["balance"]); backup && r.proxy == Nginx && b != "" && b != "roundrobin" && b != "leastconn" {
+		return errors.New("nginx has backups only with balance roundrobin or leastconn")
+	}
+	r.wish.limits.Backup = backup
+	return nil
+}
+
+func readSlowStart(r reading, value string) (err error) {
+	r.wish.limits.SlowStart, err = parseDuration(value)
+	return err
+}
