@@ -22,6 +22,7 @@ func (k *keeper) publish(now time.Time) {
 	}
 	k.freshAt = now
 	if !k.changed {
+		k.confirm(now)
 		return
 	}
 	next := k.snapshot()
@@ -74,13 +75,17 @@ func (k *keeper) show(v View) {
 	k.latest = &v
 	k.watcher.latest.Store(&v)
 	if k.store != nil && !v.Restored {
+		k.store.confirm(v.Time)
 		k.store.wake.Now()
 	}
 	k.watcher.opt.Changed()
 }
 
-// confirm notes that what is shown, which came from the file, is what Consul says.
+// confirm notes that what is shown, which may have come from the file, is what Consul says.
 func (k *keeper) confirm(now time.Time) {
+	if k.store != nil {
+		k.store.confirm(now)
+	}
 	if !k.latest.Restored {
 		return
 	}
@@ -88,6 +93,7 @@ func (k *keeper) confirm(now time.Time) {
 	v.Restored, v.Time = false, now
 	k.latest = &v
 	k.watcher.latest.Store(&v)
+	k.store.wake.Now() // nothing is restored without a store
 	k.watcher.opt.Changed()
 }
 

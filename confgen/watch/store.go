@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"fairway/confgen/route"
@@ -23,7 +24,12 @@ const fileVersion = 1
 // saveEvery is the least time from one save to the next.
 const saveEvery = time.Second
 
-// saved is the file's content.
+// touchEvery is how often the file learns that Consul still says what it holds: a quiet week is
+// not to look like a week without Consul.
+const touchEvery = time.Minute
+
+// saved is the file's content. When Consul last said so is the file's modification time, which
+// costs no write of the content.
 type saved struct {
 	Version  int            `json:"version"`
 	Saved    time.Time      `json:"saved"`
@@ -38,7 +44,10 @@ type store struct {
 	wake     reconcile.Wake
 	restored *View // what the file held at the start; nil for nothing usable
 	version  uint64
+	touched  time.Time // the modification time of the file
 	failing  bool
+
+	confirmed atomic.Int64 // when Consul last said what is shown, in nanoseconds; 0 for never
 }
 
 func newStore(path string, log hclog.Logger) *store {
@@ -66,13 +75,20 @@ func load(path string) (View, error) {
 	if f.Version != fileVersion {
 		return View{}, fmt.Errorf("parse %s: format version %d, want %d", path, f.Version, fileVersion)
 	}
-	return View{Snapshot: f.Snapshot, Time: f.Saved, Restored: true}, nil
+	v := View{Snapshot: f.Snapshot, Time: f.Saved, Restored: true}
+	if info, err := os.Stat(path); err == nil && info.ModTime().After(f.Saved) && info.ModTime().Before(time.Now()) {
+		v.Time = info.ModTime()
+	}
+	return v, nil
 }
+
+// confirm notes that what is shown is what Consul says now.
+func (s *store) confirm(now time.Time) { s.confirmed.Store(now.UnixNano()) }
 
 // run saves what latest returns after each wake, and once more at the end.
 func (s *store) run(ctx context.Context, latest func() (View, bool)) error {
 	save := func(context.Context) error { return s.save(latest) }
-	opt := reconcile.Options{Interval: saveEvery, RetryMin: saveEvery, RetryMax: time.Minute, Failed: s.failed}
+	opt := reconcile.Options{Interval: saveEvery, Resync: touchEvery, RetryMin: saveEvery, RetryMax: time.Minute, Failed: s.failed}
 	err := reconcile.Loop(ctx, s.wake, opt, save)
 	if last := s.save(latest); last != nil {
 		s.failed(last, 0)
@@ -82,8 +98,11 @@ func (s *store) run(ctx context.Context, latest func() (View, bool)) error {
 
 func (s *store) save(latest func() (View, bool)) error {
 	v, ok := latest()
-	if !ok || v.Restored || v.Version == s.version {
+	if !ok || v.Restored {
 		return nil
+	}
+	if v.Version == s.version {
+		return s.touch()
 	}
 	data, err := json.Marshal(saved{Version: fileVersion, Saved: v.Time, Snapshot: v.Snapshot})
 	if err != nil {
@@ -96,6 +115,22 @@ func (s *store) save(latest func() (View, bool)) error {
 		return fmt.Errorf("save snapshot: %w", err)
 	}
 	s.version, s.failing = v.Version, false
+	return s.touch()
+}
+
+// touch lets the file say when Consul last confirmed what it holds.
+func (s *store) touch() error {
+	at := time.Unix(0, s.confirmed.Load())
+	if !at.After(s.touched) {
+		return nil
+	}
+	if err := os.Chtimes(s.path, at, at); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			s.version = 0 // somebody removed it: save it anew
+		}
+		return fmt.Errorf("note that the saved snapshot is current: %w", err)
+	}
+	s.touched, s.failing = at, false
 	return nil
 }
 
