@@ -58,8 +58,8 @@ func newMetrics(registry *prometheus.Registry, r *report) *metrics {
 	for _, a := range []proxy.Action{proxy.None, proxy.Runtime, proxy.Reload} {
 		m.applies.WithLabelValues(string(a))
 	}
-	for _, stage := range []string{"render", "rejected", notRunning, "failed"} {
-		m.failures.WithLabelValues(stage)
+	for _, stage := range []failure{failedRender, failedRejected, failedNotRunning, failedOther} {
+		m.failures.WithLabelValues(string(stage))
 	}
 	return m
 }
@@ -82,7 +82,7 @@ func (m *metrics) apply(result proxy.Result, err error) {
 		m.deferred.Set(1)
 	}
 	if err != nil {
-		m.failures.WithLabelValues(errorKind(err)).Inc()
+		m.failures.WithLabelValues(string(failureOf(err))).Inc()
 		return
 	}
 	m.applies.WithLabelValues(string(result.Action)).Inc()

@@ -55,6 +55,7 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 	if err != nil {
 		return exit(exitInvalid, err)
 	}
+	files = withSecrets(files, opt.Render)
 	if opt.DryRun {
 		return p.dryRun(files, out)
 	}

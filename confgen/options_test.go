@@ -179,3 +179,14 @@ func TestMain_optionsGoBehindRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A proxy that is not there is a mistake in the command, not something to wait for.
+func TestMain_runOfAMissingProgram(t *testing.T) {
+	args := []string{"confgen", "run", "--dir", t.TempDir(), "--http-addr", "off", "--", "nosuch"}
+	if code := daemon.Main(newApp(), args); code != daemon.ExitUsage {
+		t.Errorf("exit code %d, want %d", code, daemon.ExitUsage)
+	}
+	if err := newApp().Run(args); err == nil || !strings.Contains(err.Error(), `"nosuch"`) {
+		t.Error(err)
+	}
+}

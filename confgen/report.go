@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -25,8 +24,9 @@ type report struct {
 	problems map[route.Problem]bool
 	table    route.Table
 	state    applyState
-	failing  string // what the last pass failed with
-	live     uint64 // version of the newest snapshot that is applied
+	edition  int // of the templates that are live
+
+	trouble trouble // used by passes only
 }
 
 // applyState is what is told of applies.
@@ -51,7 +51,10 @@ type applyInfo struct {
 }
 
 func newReport(log hclog.Logger, registry *prometheus.Registry, watcher *watch.Watcher, source *source) *report {
-	r := &report{log: log, watcher: watcher, source: source, problems: map[route.Problem]bool{}}
+	r := &report{
+		log: log, watcher: watcher, source: source, problems: map[route.Problem]bool{},
+		trouble: trouble{log: log, since: time.Now()},
+	}
 	r.metrics = newMetrics(registry, r)
 	return r
 }
@@ -80,10 +83,21 @@ func warnProblem(log hclog.Logger, p route.Problem) {
 	log.Warn("routing label cannot be used", "service", p.Service, "id", p.Instance, "key", p.Key, "reason", p.Reason)
 }
 
+// claimed tells of a folder that cannot be used and returns err.
+func (r *report) claimed(err error) error {
+	if err != nil {
+		r.metrics.failures.WithLabelValues(string(failureOf(err))).Inc()
+		r.trouble.begin(failureOf(err), err)
+	}
+	r.setError(err)
+	return err
+}
+
 // notRendered tells of templates that cannot be executed and returns err.
 func (r *report) notRendered(err error) error {
-	r.metrics.failures.WithLabelValues("render").Inc()
-	r.fail(err)
+	r.metrics.failures.WithLabelValues(string(failedRender)).Inc()
+	r.trouble.begin(failedRender, err)
+	r.setError(err)
 	return err
 }
 
@@ -95,28 +109,31 @@ func (r *report) applied(view watch.View, result proxy.Result, err error) error 
 		r.log.Info("applied", "action", result.Action, "reason", reason, "written", len(result.Written),
 			"commands", result.Commands, "reloads", result.Reloads, "elapsed", result.Elapsed.Round(100*time.Microsecond).String())
 	}
+	r.setError(err)
 	if err != nil {
-		r.fail(err)
+		r.trouble.begin(failureOf(err), err)
 		return err
 	}
-	r.recover()
+	r.trouble.end()
 	return nil
+}
+
+func (r *report) setError(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Error = ""
+	if err != nil {
+		r.state.Error = oneLine(err)
+	}
 }
 
 // note keeps what /status tells, and returns why there was something to apply.
 func (r *report) note(view watch.View, result proxy.Result, err error) string {
+	edition := r.source.edition()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	reason := "files or proxy were not as they should be"
-	switch {
-	case r.state.Applied == 0 && view.Restored:
-		reason = "start, with the saved snapshot"
-	case r.state.Applied == 0:
-		reason = "start"
-	case view.Version != r.state.Applied:
-		reason = "the catalog changed"
-	}
+	reason := r.reason(view, edition)
 	if result.Action != proxy.None || len(result.Written) > 0 {
 		r.state.Last = &applyInfo{
 			Time: now, Action: result.Action, Reason: reason, Written: result.Written,
@@ -125,48 +142,25 @@ func (r *report) note(view watch.View, result proxy.Result, err error) string {
 	}
 	r.state.Deferred, r.state.Retired, r.state.Structure = result.Deferred, result.Retired, result.Generation
 	if err == nil && result.Deferred == "" {
-		if view.Version != r.live && !view.Restored {
+		if view.Version != r.state.Applied && !view.Restored {
 			r.metrics.change.Observe(now.Sub(view.Time).Seconds())
 		}
-		r.live, r.state.Applied, r.state.Checked = view.Version, view.Version, now
+		r.state.Applied, r.state.Checked, r.edition = view.Version, now, edition
 	}
 	return reason
 }
 
-// fail logs an error that is new.
-func (r *report) fail(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state.Error = err.Error()
-	kind := errorKind(err)
-	if kind != r.failing && kind != notRunning { // readiness tells of that
-		level := hclog.Warn
-		if kind == "rejected" {
-			level = hclog.Error // only a person can mend it; until then the last good one runs
-		}
-		r.log.Log(level, "not applied, trying again until it is", "reason", kind, "err", err)
-	}
-	r.failing = kind
-}
-
-func (r *report) recover() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failing != "" && r.failing != notRunning {
-		r.log.Info("applied again")
-	}
-	r.failing, r.state.Error = "", ""
-}
-
-const notRunning = "proxy is not running"
-
-// errorKind sorts errors of a pass, so that each kind is logged once while it lasts.
-func errorKind(err error) string {
+// reason says why there is something to apply that was not there when all was equal last.
+func (r *report) reason(view watch.View, edition int) string {
 	switch {
-	case rejected(err):
-		return "rejected"
-	case errors.Is(err, proxy.ErrNotRunning):
-		return notRunning
+	case r.state.Applied == 0 && view.Restored:
+		return "start, with the saved snapshot"
+	case r.state.Applied == 0:
+		return "start"
+	case view.Version != r.state.Applied:
+		return "the catalog changed"
+	case edition != r.edition:
+		return "a template changed"
 	}
-	return "failed"
+	return "files or proxy were not as they should be"
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,9 @@ const (
 	// end. What it leaves half done, the next start finishes or undoes.
 	shutdownGrace = 3 * time.Second
 )
+
+// proxyPart is the condition of the proxy in /readyz.
+const proxyPart = "proxy"
 
 // program is the parts of a running confgen.
 type program struct {
@@ -92,6 +96,9 @@ func (p *program) close() {
 func newChild(opt Proxy, log hclog.Logger) (*proxy.Child, error) {
 	if len(opt.Child) == 0 {
 		return nil, nil
+	}
+	if _, err := exec.LookPath(opt.Child[0]); err != nil {
+		return nil, fmt.Errorf("run: the proxy cannot be started: %w", err)
 	}
 	c := proxy.ChildOptions{
 		Command: opt.Child, Restart: !opt.Follow, StopTimeout: opt.StopTimeout, Log: log,
@@ -188,17 +195,19 @@ func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
 		return err
 	}
 	defer p.close()
-	if err := p.target.Lock(); err != nil {
+	// A folder that cannot be written may be mended while confgen waits; one that belongs to
+	// somebody else is a mistake of whoever starts it.
+	if err := p.target.Lock(); errors.Is(err, proxy.ErrLocked) || errors.Is(err, proxy.ErrBindMount) {
 		return err
 	}
-	proxyPart := d.Condition("proxy")
+	ready := d.Condition(proxyPart)
 	p.report = newReport(d.Log, d.Metrics, p.watcher, p.source)
 	d.Handle("GET /status", p.report)
-	return d.Serve(ctx, func(ctx context.Context) error { return p.work(ctx, proxyPart) })
+	return d.Serve(ctx, func(ctx context.Context) error { return p.work(ctx, ready) })
 }
 
 // work runs the loop and all that wakes it.
-func (p *program) work(ctx context.Context, proxyPart condition) error {
+func (p *program) work(ctx context.Context, ready condition) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -206,7 +215,7 @@ func (p *program) work(ctx context.Context, proxyPart condition) error {
 	group.Go(func() error { return p.watcher.Run(ctx) })
 	group.Go(func() error { return p.source.watch(ctx, hup, p.wake.Now) })
 	rendered := make(chan struct{})
-	group.Go(func() error { return p.loop(ctx, proxyPart, rendered) })
+	group.Go(func() error { return p.loop(ctx, ready, rendered) })
 	if p.child != nil {
 		group.Go(func() error { return p.runChild(ctx, rendered) })
 	}
@@ -215,10 +224,10 @@ func (p *program) work(ctx context.Context, proxyPart condition) error {
 
 // loop makes passes until ctx ends. It closes rendered when there is something for a proxy to
 // start with.
-func (p *program) loop(ctx context.Context, proxyPart condition, rendered chan<- struct{}) error {
+func (p *program) loop(ctx context.Context, ready condition, rendered chan<- struct{}) error {
 	s := &syncer{
 		catalog: p.watcher, routing: p.opt.Routing, settings: p.opt.Render,
-		files: p.source, target: p.target, proxy: proxyPart, report: p.report,
+		files: p.source, target: p.target, proxy: ready, report: p.report,
 	}
 	main, started := filepath.Join(p.opt.Proxy.Dir, mainFile[p.opt.Proxy.Kind]), false
 	return reconcile.Loop(ctx, p.wake, reconcile.Options{

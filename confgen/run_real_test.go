@@ -262,6 +262,9 @@ func TestRun_problemsAreShown(t *testing.T) {
 	if s := c.status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Reason, "host") {
 		t.Errorf("problems %+v", s.Problems)
 	}
+	if _, body := get(t, "http://"+c.addr+"/status", ""); !strings.Contains(body, `"service": "web"`) || strings.Contains(body, `"Service"`) {
+		t.Errorf("keys of problems:\n%s", body)
+	}
 	if c.metric("fairway_confgen_problems") != 1 || strings.Count(r.log.String(), "routing label cannot be used") != 1 {
 		t.Error("not counted, or not said once")
 	}
@@ -306,8 +309,25 @@ func TestDryRun_F8_diff(t *testing.T) {
 	if entries, err := os.ReadDir(r.dir); err != nil || len(entries) > 0 {
 		t.Errorf("touched: %v, %v", entries, err)
 	}
+	if code, out := r.once("--once"); code != 0 {
+		t.Fatal(out)
+	}
+	mode := func() os.FileMode {
+		t.Helper()
+		info, err := os.Stat(filepath.Join(r.dir, "haproxy.cfg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	if mode() != 0o644 {
+		t.Errorf("mode %o without a password", mode())
+	}
 	if code, out := r.once("--once", "--stats-user", "me", "--stats-password", "hunter2"); code != 0 {
 		t.Fatal(out)
+	}
+	if mode() != 0o640 {
+		t.Errorf("mode %o with a password in the file", mode())
 	}
 	if code, out := r.once(args...); code != 0 || out != "" {
 		t.Errorf("equal: %d\n%s", code, out)

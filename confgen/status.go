@@ -11,15 +11,23 @@ import (
 
 // status is the document of /status.
 type status struct {
-	Version  string          `json:"version"`
-	Catalog  watch.Status    `json:"catalog"`
-	Snapshot *snapshotInfo   `json:"snapshot"` // null before there is one
-	Routes   int             `json:"routes"`
-	Backends int             `json:"backends"`
-	Servers  map[string]int  `json:"servers"` // by state
-	Problems []route.Problem `json:"problems"`
-	Template string          `json:"template_error,omitempty"`
-	Apply    applyState      `json:"apply"`
+	Version  string         `json:"version"`
+	Catalog  watch.Status   `json:"catalog"`
+	Snapshot *snapshotInfo  `json:"snapshot"` // null before there is one
+	Routes   int            `json:"routes"`
+	Backends int            `json:"backends"`
+	Servers  map[string]int `json:"servers"` // by state
+	Problems []problem      `json:"problems"`
+	Template string         `json:"template_error,omitempty"`
+	Apply    applyState     `json:"apply"`
+}
+
+// problem is a route.Problem as /status tells it.
+type problem struct {
+	Service  string `json:"service"`
+	Instance string `json:"instance,omitempty"` // none where the whole service is meant
+	Key      string `json:"key"`
+	Reason   string `json:"reason"`
 }
 
 type snapshotInfo struct {
@@ -31,7 +39,7 @@ type snapshotInfo struct {
 
 // ServeHTTP answers /status.
 func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	s := status{Version: version, Catalog: r.watcher.Status(req.Context()), Problems: []route.Problem{}}
+	s := status{Version: version, Catalog: r.watcher.Status(req.Context()), Problems: []problem{}}
 	if view, known := r.watcher.Latest(); known {
 		s.Snapshot = &snapshotInfo{
 			Version: view.Version, Time: view.Time, Restored: view.Restored,
@@ -44,7 +52,9 @@ func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	s.Apply = r.state
 	s.Routes, s.Backends, s.Servers = len(r.table.Routes), len(r.table.Backends), servers(r.table)
-	s.Problems = append(s.Problems, r.table.Problems...)
+	for _, p := range r.table.Problems {
+		s.Problems = append(s.Problems, problem{p.Service, p.Instance, p.Key, p.Reason})
+	}
 	r.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)

@@ -22,11 +22,12 @@ type files interface {
 
 // target is the proxy and its folder.
 type target interface {
+	Lock() error
 	Apply(ctx context.Context, files []render.File) (proxy.Result, error)
 }
 
-// condition is a part of being ready.
-type condition interface{ Set(err error) }
+// condition is a part of being ready. The report logs what there is to say of it.
+type condition interface{ Show(err error) }
 
 // syncer makes the proxy equal to the catalog, one pass at a time. It is the program; all else
 // wakes it, watches it or tells about it.
@@ -40,22 +41,46 @@ type syncer struct {
 	report   *report
 }
 
+// errNoCatalog is the state of a proxy that is waiting to be looked at.
+var errNoCatalog = errors.New("waiting for the catalog")
+
 // pass is one look at the catalog and the making of the difference. Nothing to go by yet is
-// nothing to do: the files on disk, and the proxy, are as good as what is known.
+// nothing to do: the files on disk, and the proxy, are as good as what is known. Only a folder
+// that cannot be used is shown at once.
 func (s *syncer) pass(ctx context.Context) error {
 	view, known := s.catalog.Latest()
 	if !known {
-		return nil
+		s.proxy.Show(errNoCatalog)
+		return s.tell(s.report.claimed(s.target.Lock()))
 	}
 	table := route.Build(view.Snapshot, s.routing)
 	s.report.built(table)
 	rendered, err := s.files.Render(render.View{Table: table, Settings: s.settings})
 	if err != nil {
-		return s.report.notRendered(err)
+		return s.tell(s.report.notRendered(err))
 	}
-	result, err := s.target.Apply(ctx, rendered)
-	s.proxy.Set(err)
+	result, err := s.target.Apply(ctx, withSecrets(rendered, s.settings))
+	s.proxy.Show(err)
 	return s.report.applied(view, result, err)
+}
+
+// tell shows what kept a pass from coming as far as the proxy.
+func (s *syncer) tell(err error) error {
+	if err != nil {
+		s.proxy.Show(err)
+	}
+	return err
+}
+
+// withSecrets keeps the file that holds the stats page's password from everybody but the owner
+// and the group.
+func withSecrets(files []render.File, set render.Settings) []render.File {
+	for i := range files {
+		if set.Stats() && files[i].Path == mainFile["haproxy"] {
+			files[i].Mode = 0o640
+		}
+	}
+	return files
 }
 
 // rejected reports whether the proxy, or its checker, refuses what was rendered.

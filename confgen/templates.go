@@ -34,6 +34,8 @@ type source struct {
 	parseOf error            // why the files as they stand cannot be parsed
 	execOf  error            // why newest cannot be executed
 	stamp   string           // of the files that were read
+	reading int              // counts what was parsed
+	printed int              // the reading that was executed last
 }
 
 // newSource reads the templates. An error leaves a source that can be refreshed.
@@ -66,6 +68,7 @@ func (s *source) refresh(force bool) bool {
 		return false
 	}
 	s.newest, s.execOf = r, nil
+	s.reading++
 	return true
 }
 
@@ -78,7 +81,7 @@ func (s *source) Render(view render.View) ([]render.File, error) {
 	}
 	files, err := s.newest.Render(view)
 	if err == nil {
-		s.good, s.execOf = s.newest, nil
+		s.good, s.execOf, s.printed = s.newest, nil, s.reading
 		return files, nil
 	}
 	if s.good == nil || s.good == s.newest {
@@ -93,6 +96,13 @@ func (s *source) Render(view render.View) ([]render.File, error) {
 		return nil, fmt.Errorf("render: %w", errors.Join(s.execOf, err))
 	}
 	return files, nil
+}
+
+// edition tells apart the templates that were used last from those before.
+func (s *source) edition() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.printed
 }
 
 // Err says what is wrong with the templates as they stand.

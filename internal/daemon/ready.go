@@ -52,6 +52,13 @@ func (c *Condition) Set(err error) {
 	}
 }
 
+// Show is Set for callers that know better what to log of a change.
+func (c *Condition) Show(err error) {
+	c.ready.mu.Lock()
+	defer c.ready.mu.Unlock()
+	c.err = err
+}
+
 func (r *readiness) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
