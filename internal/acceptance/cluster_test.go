@@ -44,7 +44,6 @@ func newCluster(t *testing.T, name string) *cluster {
 		t.Fatal("the cluster tests make network namespaces: run them as root")
 	}
 	c := &cluster{t: t, name: name}
-	c.script("down") // what an interrupted run left
 	t.Cleanup(func() { c.script("down") })
 	c.script("up")
 	client, err := api.NewClient(&api.Config{Address: c.address("consul") + ":8500"})
@@ -259,11 +258,12 @@ func (c *cluster) truth() {
 
 // under runs what under a steady load of clients that never retry and returns what they counted.
 // The load begins a second before and ends settle after; keepAlive clients keep their connections,
-// four others open one for each request.
+// four others open one for each request. They ask for an answer that a server writes at once: what
+// a killed server has half written, no front end can complete.
 func (c *cluster) under(keepAlive int, what func(), settle time.Duration) load.Report {
 	c.t.Helper()
 	run, err := load.Start(c.t.Context(), load.Options{
-		Address: c.address("frontend") + ":80", Host: "cluster.test",
+		Address: c.address("frontend") + ":80", Host: "cluster.test", Path: "/healthz",
 		KeepAlive: keepAlive, NewConn: 4, Rate: 400, Timeout: 10 * time.Second,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func TestStack_nginx(t *testing.T) { t.Parallel(); story(t, "stack-nginx.yml", "
 var confgen = map[string]string{"haproxy": "confgen", "nginx": "nginx"}
 
 func story(t *testing.T, file, proxy string) {
-	c := newCluster(t, "accept-"+proxy)
+	c := newCluster(t, fmt.Sprintf("accept-%s-%d", proxy, os.Getpid()))
 	c.deploy(file)
 	// Clients that keep their connections lose a few at an nginx reload before 1.27.4
 	// (docs/findings.md): there the promise is to clients that open a connection each time.
@@ -63,7 +64,7 @@ func story(t *testing.T, file, proxy string) {
 			}
 		})
 	}
-	step("scale up without a failed request", func(c *cluster) {
+	step("C115 scale up without a failed request", func(c *cluster) {
 		calm(c, "scale 1→3", func() { c.scale(3); c.answersFrom(3) })
 		c.truth()
 		c.eachNodeAnswers()
@@ -94,6 +95,26 @@ func story(t *testing.T, file, proxy string) {
 			c.answersFrom(3) // Swarm starts another
 		})
 		c.truth()
+	})
+	if proxy == "haproxy" { // only it asks again elsewhere when an answer stays out on a kept connection
+		step("F55 a container that dies at once is stopped", func(c *cluster) {
+			c.update("--args", "-abrupt")
+			c.answersFrom(3)
+			victim := c.containers("web")[0]
+			calm(c, "docker stop -abrupt", func() {
+				c.docker(victim.node, "stop", victim.id)
+				c.answersFrom(3)
+			})
+			c.update("--args", "")
+		})
+	}
+	step("C114 a node becomes a manager and a worker again", func(c *cluster) {
+		calm(c, "promotion and demotion", func() {
+			for _, verb := range []string{"promote", "demote"} {
+				c.docker("cluster-master", "node", verb, "app-server-1")
+				c.truth()
+			}
+		})
 	})
 	step("registrator is killed", func(c *cluster) {
 		for _, r := range c.containers("registrator") {
@@ -158,8 +179,13 @@ func story(t *testing.T, file, proxy string) {
 // rollingUpdate restarts every web container, one after the other, in the given order.
 func (c *cluster) rollingUpdate(order string) {
 	c.t.Helper()
-	c.docker("cluster-master", "service", "update", "--detach", "--force", "--quiet",
-		"--update-order", order, "--update-parallelism", "1", "--update-delay", "1s", "fairway_web")
+	c.update("--force", "--update-order", order, "--update-parallelism", "1", "--update-delay", "1s")
+}
+
+// update changes the web service and returns when every container is the new one.
+func (c *cluster) update(args ...string) {
+	c.t.Helper()
+	c.docker("cluster-master", append(append([]string{"service", "update", "--detach", "--quiet"}, args...), "fairway_web")...)
 	testbed.Eventually(c.t, 3*time.Minute, "the update completes", func() error {
 		state := c.docker("cluster-master", "service", "inspect", "--format", "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}", "fairway_web")
 		if state == "paused" || strings.HasPrefix(state, "rollback") {
