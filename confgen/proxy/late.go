@@ -88,7 +88,7 @@ func (l *lateCheck) judge(t tree, err error) {
 		l.good = &t
 	case errors.As(err, &rejected) && l.good != nil:
 		l.refused, l.reason = t.sum(), rejected
-		l.target.log.Error("late check refuses what was applied, files go back", "reason", rejected.Output)
+		l.target.log.Info("late check refuses what was applied, files go back") // The next Apply says why.
 		l.target.opt.Wake()
 	default:
 		l.target.log.Error("late check of an applied change failed", "err", err)

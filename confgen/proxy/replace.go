@@ -163,7 +163,7 @@ func (p *pass) takeBack(ctx context.Context, j *journal, base tree, cause error)
 	if err := p.end(false); err != nil {
 		return errors.Join(cause, err)
 	}
-	p.log.Error("previous files restored", "generation", p.want.generation, "err", cause)
+	p.log.Info("previous files restored", "generation", p.want.generation) // Why, the caller says.
 	before := p.status
 	now, err := p.driver.status(ctx)
 	if err != nil {
