@@ -263,7 +263,7 @@ func (c *cluster) truth() {
 func (c *cluster) under(keepAlive int, what func(), settle time.Duration) load.Report {
 	c.t.Helper()
 	run, err := load.Start(c.t.Context(), load.Options{
-		Address: c.address("frontend") + ":80", Host: "cluster.test", Path: "/healthz",
+		Address: c.address("frontend") + ":80", Host: "cluster.test", Path: "/slow?ms=1",
 		KeepAlive: keepAlive, NewConn: 4, Rate: 400, Timeout: 10 * time.Second,
 	})
 	if err != nil {

@@ -54,7 +54,7 @@ func BenchmarkStopUnderLoad(b *testing.B) {
 			c.start(l)
 			names := l.running(b.N+2, "-abrupt")
 			run, err := load.Start(b.Context(), load.Options{
-				Address: l.front, Host: host, Path: "/healthz", KeepAlive: 8, NewConn: 8, Rate: 1000, Timeout: 10 * time.Second,
+				Address: l.front, Host: host, Path: "/slow?ms=1", KeepAlive: 8, NewConn: 8, Rate: 1000, Timeout: 10 * time.Second,
 			})
 			if err != nil {
 				b.Fatal(err)
