@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-func readMaxConn(r reading, value string) (err error) {
-	r.wish.limits.MaxConn, err = parseInt(value, 1, 1e6)
+func readMaxConn(r reading, value string) error {
+	n, err := parseInt(value, 1, 1e6)
+	r.wish.limits.MaxConn = int32(n) //nolint:gosec // At most a million.
 	return err
 }
 

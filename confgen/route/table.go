@@ -79,9 +79,9 @@ type Server struct {
 
 // Limits are what the labels of one instance say of its server.
 type Limits struct {
-	MaxConn   int           // requests at once; 0 for any number
-	Backup    bool          // gets requests only when no other server can take them
 	SlowStart time.Duration // during which a server that comes up is brought to its full weight
+	MaxConn   int32         // requests at once; 0 for any number
+	Backup    bool          // gets requests only when no other server can take them
 }
 
 // State says whether a server gets new requests.
