@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -195,7 +194,7 @@ func (p *pass) base() (tree, bool) {
 // claimed marks a tree as what the proxy runs if it carries what the proxy reports.
 func (p *pass) claimed(t tree) tree {
 	for _, f := range t.files {
-		if p.status.generation != "" && bytes.Contains(f.Data, []byte(p.status.generation)) {
+		if p.status.generation != "" && f.contains(p.status.generation) {
 			t.marked, t.generation = true, p.status.generation
 		}
 	}

@@ -118,11 +118,7 @@ func (t *Target) stage(dir string, want tree) error {
 	}
 	turn := t.references(dir, want)
 	for _, f := range want.files {
-		dest := filepath.Join(dir, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(dest, []byte(turn.Replace(string(f.Data))), 0o600); err != nil {
+		if err := t.stageFile(filepath.Join(dir, filepath.FromSlash(f.path)), f.text, turn); err != nil {
 			return err
 		}
 	}
@@ -131,12 +127,24 @@ func (t *Target) stage(dir string, want tree) error {
 	})
 }
 
+// stageFile writes a text with its references turned. There is none without the folder's name.
+func (t *Target) stageFile(dest string, x *text, turn *strings.Replacer) error {
+	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(x.write(f, filepath.ToSlash(t.opt.Dir), turn), f.Close())
+}
+
 // references returns the replacer of absolute paths, longest first.
 func (t *Target) references(dir string, want tree) *strings.Replacer {
 	var paths []string
 	for _, f := range want.files {
-		paths = append(paths, f.Path)
-		if folder := filepath.ToSlash(filepath.Dir(f.Path)); folder != "." {
+		paths = append(paths, f.path)
+		if folder := filepath.ToSlash(filepath.Dir(f.path)); folder != "." {
 			paths = append(paths, folder+"/")
 		}
 	}

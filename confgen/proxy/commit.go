@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"fairway/confgen/render"
 
 	"github.com/google/renameio/v2"
 )
@@ -31,7 +28,7 @@ func (t *Target) commit(have, want tree) (written []string, err error) {
 	for _, f := range want.files {
 		p, err := t.pend(have, f)
 		if err != nil {
-			return nil, fmt.Errorf("write %s: %w", f.Path, err)
+			return nil, fmt.Errorf("write %s: %w", f.path, err)
 		}
 		if p != nil {
 			pending = append(pending, p)
@@ -39,26 +36,39 @@ func (t *Target) commit(have, want tree) (written []string, err error) {
 		}
 	}
 	for _, p := range pending {
+		// One alone is synced by its rename.
+		if len(pending) > 1 && p.PendingFile != nil {
+			if err := p.Sync(); err != nil {
+				return nil, fmt.Errorf("write %s: %w", p.rel, err)
+			}
+		}
+	}
+	for _, p := range pending {
 		if err := p.replace(); err != nil {
 			return written, fmt.Errorf("replace %s: %w", p.rel, err)
 		}
 		written = append(written, p.rel)
+		t.saw(p.rel, p.text)
 		t.reached("renamed " + p.rel)
 	}
 	return written, syncFolders(pending)
 }
 
+// saw notes what a file holds from now on. Its stamp is not trusted until it is older than a tick,
+// so that the next look compares it.
+func (t *Target) saw(rel string, x *text) { t.seen[rel] = seen{text: x} }
+
 // pendingFile is a file on its way to its place.
 type pendingFile struct {
-	*renameio.PendingFile
-	rel     string
-	dest    string
-	inPlace []byte // content, for a destination that cannot be replaced
+	*renameio.PendingFile // nil for a destination that cannot be replaced
+	rel                   string
+	text                  *text
+	dest                  string
 }
 
 // pend writes f beside its destination, or returns nil when content and mode are there already.
-func (t *Target) pend(have tree, f render.File) (*pendingFile, error) {
-	dest, err := t.destination(f.Path)
+func (t *Target) pend(have tree, f entry) (*pendingFile, error) {
+	dest, err := t.destination(f.path)
 	if err != nil {
 		return nil, err
 	}
@@ -66,14 +76,14 @@ func (t *Target) pend(have tree, f render.File) (*pendingFile, error) {
 	if statErr != nil && !errors.Is(statErr, fs.ErrNotExist) {
 		return nil, statErr
 	}
-	mode := f.Mode.Perm()
+	mode := f.mode.Perm()
 	if mode == 0 {
 		mode = 0o644
 		if before != nil {
 			mode = before.Mode().Perm()
 		}
 	}
-	if before != nil && have.has(f.Path) && bytes.Equal(have.data(f.Path), f.Data) {
+	if before != nil && have.has(f.path) && have.text(f.path).equal(f.text) {
 		if before.Mode().Perm() == mode {
 			return nil, nil
 		}
@@ -83,19 +93,16 @@ func (t *Target) pend(have tree, f render.File) (*pendingFile, error) {
 		if err == nil && !t.opt.InPlace {
 			err = bindMountError(dest)
 		}
-		return &pendingFile{rel: f.Path, dest: dest, inPlace: f.Data}, err
+		return &pendingFile{rel: f.path, text: f.text, dest: dest}, err
 	}
 	p, err := renameio.NewPendingFile(dest, renameio.WithTempDir(filepath.Dir(dest)), renameio.WithStaticPermissions(mode))
 	if err != nil {
 		return nil, err
 	}
-	out := &pendingFile{PendingFile: p, rel: f.Path, dest: dest}
-	_, err = out.Write(f.Data)
+	out := &pendingFile{PendingFile: p, rel: f.path, text: f.text, dest: dest}
+	err = f.write(out, "", nil)
 	if err == nil && before != nil {
 		err = t.keepOwner(out, before)
-	}
-	if err == nil {
-		err = p.Sync()
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Cleanup())
@@ -123,7 +130,7 @@ func (t *Target) keepOwner(p *pendingFile, before fs.FileInfo) error {
 
 func (p *pendingFile) replace() error {
 	if p.PendingFile == nil {
-		return os.WriteFile(p.dest, p.inPlace, 0o644)
+		return os.WriteFile(p.dest, p.text.bytes(), 0o644)
 	}
 	return p.CloseAtomicallyReplace()
 }

@@ -70,40 +70,57 @@ type haproxyDriver struct {
 	master  haproxy.Socket
 	timeout time.Duration
 	log     hclog.Logger
+	reader  haproxy.Reader
 
 	hung int   // how often in a row the worker did not answer while the master did
 	seen bool  // HAProxy was there when it was last looked at
 	mute error // why the stats socket was of no use when it was last asked
 }
 
+// read keeps HAProxy's configuration as its sections.
+func (d *haproxyDriver) read(data []byte, main bool) *text {
+	if main {
+		return configText(d.reader.Read(data))
+	}
+	return plainText(data)
+}
+
+// config is what the main file of a tree means.
+func (d *haproxyDriver) config(t tree) *haproxy.Config {
+	if c := t.text(t.main).config; c != nil {
+		return c
+	}
+	return d.reader.Read(nil)
+}
+
 // structure hashes the configuration without servers, the names of maps, and all other files.
 func (d *haproxyDriver) structure(t tree) string {
-	parts := [][]byte{[]byte(haproxy.Parse(t.data(t.main)).Structure)}
+	words := []string{d.config(t).Structure}
 	for _, f := range t.files {
 		switch {
-		case f.Path == t.main:
-		case isMap(f.Path):
-			parts = append(parts, []byte(f.Path), nil)
+		case f.path == t.main:
+		case isMap(f.path):
+			words = append(words, f.path, "")
 		default:
-			parts = append(parts, []byte(f.Path), f.Data)
+			words = append(words, f.path, f.digest())
 		}
 	}
-	return digest(parts...)
+	return digestOf(words...)
 }
 
 // shape adds the different options of servers: a reload may fail at those.
 func (d *haproxyDriver) shape(t tree) string {
-	parts := [][]byte{[]byte(d.structure(t))}
-	for _, b := range haproxy.Parse(t.data(t.main)).Backends {
+	words := []string{d.structure(t)}
+	for _, b := range d.config(t).Backends {
 		seen := map[string]bool{}
 		for _, s := range b.Servers {
 			seen[strings.Join(s.Options, " ")] = true
 		}
 		for _, options := range slices.Sorted(maps.Keys(seen)) {
-			parts = append(parts, []byte(b.Name), []byte(options))
+			words = append(words, b.Name, options)
 		}
 	}
-	return digest(parts...)
+	return digestOf(words...)
 }
 
 func isMap(path string) bool { return strings.HasSuffix(path, ".map") }
@@ -226,7 +243,7 @@ func (d *haproxyDriver) adjustable(before, after tree) bool {
 	if d.StatsSocket == "" {
 		return before.equal(&after)
 	}
-	return haproxy.SameOptions(haproxy.Parse(before.data(before.main)), haproxy.Parse(after.data(after.main)))
+	return haproxy.SameOptions(d.config(before), d.config(after))
 }
 
 func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full bool) (synced, error) {
@@ -236,13 +253,13 @@ func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full boo
 		}
 		return synced{}, fmt.Errorf("%w: stats socket: %w", errNeedsReload, d.mute)
 	}
-	config := haproxy.Parse(t.data(t.main))
+	config := d.config(t)
 	want := haproxy.Desired{Backends: config.Backends, All: full, Maps: mapFiles(t, nil)}
 	if t.marked {
 		want.Description = t.generation
 	}
 	if !full && before != nil {
-		want.Backends = haproxy.Touched(haproxy.Parse(before.data(before.main)), config)
+		want.Backends = haproxy.Touched(d.config(*before), config)
 		want.Maps = mapFiles(t, before)
 	}
 	report, err := haproxy.Sync(ctx, d.stats, want)
@@ -256,8 +273,8 @@ func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full boo
 func mapFiles(t tree, before *tree) []haproxy.Map {
 	var list []haproxy.Map
 	for _, f := range t.files {
-		if isMap(f.Path) && (before == nil || string(before.data(f.Path)) != string(f.Data)) {
-			list = append(list, haproxy.ParseMap(f.Path, f.Data))
+		if isMap(f.path) && (before == nil || !before.text(f.path).equal(f.text)) {
+			list = append(list, haproxy.ParseMap(f.path, f.bytes()))
 		}
 	}
 	return list
@@ -266,7 +283,7 @@ func mapFiles(t tree, before *tree) []haproxy.Map {
 // merge takes the servers of want into base. Maps stay: entries may lead to backends that base
 // does not have yet.
 func (d *haproxyDriver) merge(base, want tree) tree {
-	return base.with(base.main, haproxy.Merge(base.data(base.main), want.data(want.main)))
+	return base.with(base.main, configText(d.config(base).Merge(d.config(want))))
 }
 
 // probe binds the addresses that come new, and lets go of them at once.
@@ -274,8 +291,8 @@ func (d *haproxyDriver) probe(ctx context.Context, base, want tree) error {
 	if !d.TestBind {
 		return nil
 	}
-	before := haproxy.Parse(base.data(base.main)).Binds
-	for _, bind := range haproxy.Parse(want.data(want.main)).Binds {
+	before := d.config(base).Binds
+	for _, bind := range d.config(want).Binds {
 		host, port, err := net.SplitHostPort(bind)
 		if slices.Contains(before, bind) || err != nil {
 			continue // Also what is no plain address: HAProxy has more forms than are worth trying.

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"fairway/confgen/render"
-
 	"github.com/google/renameio/v2"
 )
 
@@ -22,6 +20,7 @@ import (
 //	owned.json     the files that we wrote
 //	journal.json   a structural change is under way; has the files as they were before it
 //	previous.json  the journal of the last structural change that succeeded
+//	saved/         files as they were before that change, under the names of their digests
 //	stage/         the tree as it will stand, for the checker
 const stateDir = ".fairway"
 
@@ -37,7 +36,7 @@ type journal struct {
 type savedFile struct {
 	Path string      `json:"path"`
 	Mode fs.FileMode `json:"mode"`
-	Data []byte      `json:"data"`
+	Sum  string      `json:"sum"` // name in saved/
 }
 
 func (t *Target) state(name string) string {
@@ -107,8 +106,8 @@ func (t *Target) recoverFiles() error {
 // complete reports whether all files of a journal are on disk as it says.
 func (t *Target) complete(j *journal) bool {
 	for path, sum := range j.Files {
-		data, err := os.ReadFile(t.path(path))
-		if err != nil || digest(data) != sum {
+		x, _, err := t.load(path)
+		if err != nil || x == nil || x.digest() != sum {
 			return false
 		}
 	}
@@ -117,11 +116,10 @@ func (t *Target) complete(j *journal) bool {
 
 // putBack restores the files of a journal and removes those that came with the failed change.
 func (t *Target) putBack(j *journal) error {
-	before := tree{main: t.opt.Main}
-	for _, f := range j.Before {
-		before.files = append(before.files, render.File{Path: f.Path, Mode: f.Mode, Data: f.Data})
+	before, err := t.before(j)
+	if err != nil {
+		return err
 	}
-	before.sort()
 	have, err := t.readDisk(before)
 	if err != nil {
 		return err
@@ -141,16 +139,80 @@ func (t *Target) putBack(j *journal) error {
 	return nil
 }
 
+// before returns the files of before a journal's change.
+func (t *Target) before(j *journal) (tree, error) {
+	before := tree{main: t.opt.Main}
+	for _, f := range j.Before {
+		data, err := os.ReadFile(t.state(filepath.Join("saved", filepath.Base(f.Sum))))
+		if err != nil {
+			return tree{}, fmt.Errorf("read previous files: %w", err)
+		}
+		x := t.text(f.Path, data)
+		if x.digest() != f.Sum {
+			return tree{}, fmt.Errorf("read previous files: %s is not as it was saved", f.Path)
+		}
+		before.files = append(before.files, entry{f.Path, f.Mode, x})
+	}
+	before.sort()
+	return before, nil
+}
+
 // begin writes the journal of a structural change.
 func (t *Target) begin(before, want tree, instance string) (*journal, error) {
 	j := &journal{Generation: want.generation, Instance: instance, Files: map[string]string{}}
 	for _, f := range want.files {
-		j.Files[f.Path] = digest(f.Data)
+		j.Files[f.path] = f.digest()
+	}
+	if err := os.MkdirAll(t.state("saved"), 0o700); err != nil {
+		return nil, fmt.Errorf("save previous files: %w", err)
 	}
 	for _, f := range before.files {
-		j.Before = append(j.Before, savedFile{Path: f.Path, Mode: f.Mode, Data: f.Data})
+		if err := t.save(f.text); err != nil {
+			return nil, fmt.Errorf("save previous files: %w", err)
+		}
+		j.Before = append(j.Before, savedFile{Path: f.path, Mode: f.mode, Sum: f.digest()})
 	}
-	return j, t.writeState("journal.json", j)
+	if err := syncFolder(t.state("saved")); err != nil {
+		return nil, err
+	}
+	if err := t.writeState("journal.json", j); err != nil {
+		return nil, err
+	}
+	return j, t.forgetSaved(j)
+}
+
+// save keeps a text under the name of its digest; what is there already is there as a whole.
+func (t *Target) save(x *text) error {
+	name := t.state(filepath.Join("saved", x.digest()))
+	if _, err := os.Stat(name); err == nil {
+		return nil
+	}
+	p, err := renameio.NewPendingFile(name, renameio.WithTempDir(t.state("saved")), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer p.Cleanup() //nolint:errcheck // After a rename it does nothing; before, the first error counts.
+	if err := x.write(p, "", nil); err != nil {
+		return err
+	}
+	return p.CloseAtomicallyReplace()
+}
+
+// forgetSaved removes what no journal refers to any more.
+func (t *Target) forgetSaved(j *journal) error {
+	entries, err := os.ReadDir(t.state("saved"))
+	if err != nil {
+		return fmt.Errorf("look at saved files: %w", err)
+	}
+	for _, e := range entries {
+		if slices.ContainsFunc(j.Before, func(f savedFile) bool { return f.Sum == e.Name() }) {
+			continue
+		}
+		if err := os.Remove(t.state(filepath.Join("saved", e.Name()))); err != nil {
+			return fmt.Errorf("remove saved file: %w", err)
+		}
+	}
+	return nil
 }
 
 // end closes the journal: kept as the previous generation, or dropped when the change failed.
@@ -182,8 +244,20 @@ func (t *Target) readJournal() (*journal, error) {
 	return &j, nil
 }
 
-// owned returns the files that earlier Applies wrote.
+// owned returns the files that earlier Applies wrote. Who holds the lock is the only one to write
+// the list, so that it is read once.
 func (t *Target) owned() ([]string, error) {
+	if t.ours != nil {
+		return slices.Clone(*t.ours), nil
+	}
+	paths, err := t.readOwned()
+	if err == nil && t.lock != nil {
+		t.ours = &paths
+	}
+	return slices.Clone(paths), err
+}
+
+func (t *Target) readOwned() ([]string, error) {
 	data, err := os.ReadFile(t.state("owned.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -208,7 +282,7 @@ func (t *Target) own(want tree) error {
 	}
 	paths := make([]string, 0, len(want.files))
 	for _, f := range want.files {
-		paths = append(paths, f.Path)
+		paths = append(paths, f.path)
 	}
 	slices.Sort(paths)
 	if slices.Equal(owned, paths) {
@@ -218,7 +292,7 @@ func (t *Target) own(want tree) error {
 	if err := t.remove(stale); err != nil {
 		return err
 	}
-	return t.writeState("owned.json", paths)
+	return t.writeOwned(paths)
 }
 
 // announce adds the files of want to the own ones before they are written, so that a crash
@@ -230,14 +304,23 @@ func (t *Target) announce(want tree) error {
 	}
 	all := slices.Clone(owned)
 	for _, f := range want.files {
-		all = append(all, f.Path)
+		all = append(all, f.path)
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
 	if slices.Equal(owned, all) {
 		return nil
 	}
-	return t.writeState("owned.json", all)
+	return t.writeOwned(all)
+}
+
+func (t *Target) writeOwned(paths []string) error {
+	t.ours = nil // Until it is written, the disk knows better.
+	if err := t.writeState("owned.json", paths); err != nil {
+		return err
+	}
+	t.ours = &paths
+	return nil
 }
 
 func (t *Target) writeState(name string, content any) error {

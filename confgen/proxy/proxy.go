@@ -100,6 +100,8 @@ func (e *RejectedError) Error() string {
 
 // driver is what differs between the proxies.
 type driver interface {
+	// read makes a text of what a file holds; the main file is the one the proxy starts with.
+	read(data []byte, main bool) *text
 	// structure returns the hash of all that only a reload can change.
 	structure(t tree) string
 	// shape is like structure, with all else that may make a reload fail: it changes when another
@@ -153,6 +155,8 @@ type Target struct {
 	reloaded time.Time // when a reload was last asked for
 	timer    *time.Timer
 	late     lateCheck
+	seen     map[string]seen   // files as they were last found on disk, by path
+	ours     *[]string         // what owned.json says, once it was read
 	noted    map[string]string // what was said last, by topic: logged once a change
 	reached  func(step string) // tests stop or kill the process at a step
 }
@@ -178,7 +182,7 @@ func newTarget(opt Options, d driver) (*Target, error) {
 	if opt.Log == nil {
 		opt.Log = hclog.NewNullLogger()
 	}
-	t := &Target{opt: opt, driver: d, log: opt.Log, noted: map[string]string{}, reached: func(string) {}}
+	t := &Target{opt: opt, driver: d, log: opt.Log, seen: map[string]seen{}, noted: map[string]string{}, reached: func(string) {}}
 	t.late.init(t)
 	if err := t.refuseBindMount(opt.Main); err != nil {
 		return nil, err
@@ -239,7 +243,7 @@ func (t *Target) Close() error {
 		return nil
 	}
 	err := t.lock.Close()
-	t.lock = nil
+	t.lock, t.ours = nil, nil
 	return err
 }
 

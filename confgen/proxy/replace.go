@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"fairway/confgen/render"
 )
 
 // replace loads a new structure: wait for its turn, check, commit, reload, confirm, else restore.
@@ -20,7 +18,11 @@ func (p *pass) replace(ctx context.Context, j *journal) error {
 	base, known := p.base()
 	switch {
 	case j != nil: // The disk holds what a crashed process could not confirm.
-		base = p.claimed(j.tree(p.opt.Main))
+		before, err := p.before(j)
+		if err != nil {
+			return err
+		}
+		base = p.claimed(before)
 	case !known:
 		base = p.disk
 	}
@@ -183,16 +185,6 @@ func (p *pass) takeBack(ctx context.Context, j *journal, base tree, cause error)
 		return errors.Join(cause, fmt.Errorf("look at the proxy after restoring: %w", err))
 	}
 	return cause
-}
-
-// tree returns the files of before the journal's change.
-func (j *journal) tree(main string) tree {
-	t := tree{main: main}
-	for _, f := range j.Before {
-		t.files = append(t.files, render.File{Path: f.Path, Mode: f.Mode, Data: f.Data})
-	}
-	t.sort()
-	return t
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -1,13 +1,8 @@
 package proxy
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,37 +12,43 @@ import (
 
 // tree is a set of files as they stand, or are to stand, in the folder.
 type tree struct {
-	files      []render.File // sorted: other files, then the main file
+	files      []entry // sorted: other files, then the main file
 	main       string
 	generation string // hash of the structure; for a tree read from disk what the proxy reported
 	marked     bool   // the files carry the generation, so the proxy can report it
 }
 
+// entry is a file of a tree.
+type entry struct {
+	path string      // relative, slash-separated
+	mode fs.FileMode // 0 for what is there, or 0644
+	*text
+}
+
 // prepare validates rendered files and writes the generation into them.
 func (t *Target) prepare(files []render.File) (tree, error) {
-	want := tree{main: t.opt.Main, files: slices.Clone(files)}
-	seen := map[string]bool{}
-	for _, f := range want.files {
+	want := tree{main: t.opt.Main, files: make([]entry, 0, len(files))}
+	for _, f := range files {
 		if !filepath.IsLocal(f.Path) || strings.HasPrefix(f.Path, stateDir) || f.Path != filepath.ToSlash(filepath.Clean(f.Path)) {
 			return tree{}, fmt.Errorf("apply: path %q does not lie in the configuration folder", f.Path)
 		}
-		if seen[f.Path] {
+		if want.has(f.Path) {
 			return tree{}, fmt.Errorf("apply: two files are named %s", f.Path)
 		}
-		seen[f.Path] = true
+		want.files = append(want.files, entry{f.Path, f.Mode, t.text(f.Path, f.Data)})
 	}
-	if !seen[want.main] {
+	if !want.has(want.main) {
 		return tree{}, fmt.Errorf("apply: the main file %s is not among the rendered files", want.main)
 	}
-	if len(bytes.TrimSpace(want.data(want.main))) == 0 {
+	if want.text(want.main).blank() {
 		return tree{}, fmt.Errorf("apply: the main file %s is empty", want.main)
 	}
 	want.sort()
 	want.generation = t.driver.structure(want)
 	for i, f := range want.files {
-		if bytes.Contains(f.Data, []byte(render.Generation)) {
+		if f.contains(render.Generation) {
 			want.marked = true
-			want.files[i].Data = bytes.ReplaceAll(f.Data, []byte(render.Generation), []byte(want.generation))
+			want.files[i].text = f.replace(render.Generation, want.generation)
 		}
 	}
 	return want, nil
@@ -56,17 +57,17 @@ func (t *Target) prepare(files []render.File) (tree, error) {
 // sort puts what is referred to before what refers to it: a proxy that starts in the middle of
 // a commit finds at worst files that nobody asks for yet.
 func (t *tree) sort() {
-	slices.SortFunc(t.files, func(a, b render.File) int {
-		if (a.Path == t.main) != (b.Path == t.main) {
-			if a.Path == t.main {
+	slices.SortFunc(t.files, func(a, b entry) int {
+		if (a.path == t.main) != (b.path == t.main) {
+			if a.path == t.main {
 				return 1
 			}
 			return -1
 		}
-		if byKind := kind(a.Path) - kind(b.Path); byKind != 0 {
+		if byKind := kind(a.path) - kind(b.path); byKind != 0 {
 			return byKind
 		}
-		return strings.Compare(a.Path, b.Path)
+		return strings.Compare(a.path, b.path)
 	})
 }
 
@@ -81,34 +82,37 @@ func kind(path string) int {
 	return 2
 }
 
-func (t *tree) data(path string) []byte {
+// text returns what a file holds, or nothing if there is no such file.
+func (t *tree) text(path string) *text {
 	for _, f := range t.files {
-		if f.Path == path {
-			return f.Data
+		if f.path == path {
+			return f.text
 		}
 	}
-	return nil
+	return nowhere
 }
+
+var nowhere = newText(nil, nil)
 
 func (t *tree) has(path string) bool {
-	return slices.ContainsFunc(t.files, func(f render.File) bool { return f.Path == path })
+	return slices.ContainsFunc(t.files, func(f entry) bool { return f.path == path })
 }
 
-// with returns a copy in which one file has other content.
-func (t *tree) with(path string, data []byte) tree {
+// with returns a copy in which one file has another text.
+func (t *tree) with(path string, x *text) tree {
 	c := *t
 	c.files = slices.Clone(t.files)
 	for i := range c.files {
-		if c.files[i].Path == path {
-			c.files[i].Data = data
+		if c.files[i].path == path {
+			c.files[i].text = x
 		}
 	}
 	return c
 }
 
 func (t *tree) equal(o *tree) bool {
-	return slices.EqualFunc(t.files, o.files, func(a, b render.File) bool {
-		return a.Path == b.Path && bytes.Equal(a.Data, b.Data)
+	return slices.EqualFunc(t.files, o.files, func(a, b entry) bool {
+		return a.path == b.path && a.text.equal(b.text)
 	})
 }
 
@@ -121,7 +125,7 @@ func (t *tree) runs(g string) bool {
 func (t *Target) readDisk(want tree) (tree, error) {
 	paths := make([]string, 0, len(want.files))
 	for _, f := range want.files {
-		paths = append(paths, f.Path)
+		paths = append(paths, f.path)
 	}
 	owned, err := t.owned()
 	if err != nil {
@@ -134,19 +138,13 @@ func (t *Target) readDisk(want tree) (tree, error) {
 	}
 	have := tree{main: want.main}
 	for _, path := range paths {
-		full := t.path(path)
-		data, err := os.ReadFile(full)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		x, info, err := t.load(path)
 		if err != nil {
-			return tree{}, fmt.Errorf("read configuration: %w", err)
+			return tree{}, err
 		}
-		info, err := os.Stat(full)
-		if err != nil {
-			return tree{}, fmt.Errorf("read configuration: %w", err)
+		if x != nil {
+			have.files = append(have.files, entry{path, info.Mode().Perm(), x})
 		}
-		have.files = append(have.files, render.File{Path: path, Mode: info.Mode().Perm(), Data: data})
 	}
 	have.sort()
 	return have, nil
@@ -160,34 +158,27 @@ func (t *Target) path(rel string) string {
 func changes(have, want tree) []Change {
 	var list []Change
 	for _, f := range want.files {
-		before := have.data(f.Path)
-		if !have.has(f.Path) || !bytes.Equal(before, f.Data) {
-			list = append(list, Change{Path: f.Path, Before: before, After: f.Data})
+		before := have.text(f.path)
+		switch {
+		case !have.has(f.path):
+			list = append(list, Change{Path: f.path, After: f.bytes()})
+		case !before.equal(f.text):
+			list = append(list, Change{Path: f.path, Before: before.bytes(), After: f.bytes()})
 		}
 	}
 	for _, f := range have.files {
-		if !want.has(f.Path) {
-			list = append(list, Change{Path: f.Path, Before: f.Data})
+		if !want.has(f.path) {
+			list = append(list, Change{Path: f.path, Before: f.bytes()})
 		}
 	}
 	return list
 }
 
-// digest is a short hash over parts, none of which can be mistaken for two.
-func digest(parts ...[]byte) string {
-	h := sha256.New()
-	for _, part := range parts {
-		fmt.Fprintf(h, "%d:", len(part))
-		h.Write(part)
-	}
-	return hex.EncodeToString(h.Sum(nil))[:16]
-}
-
 // sum is a digest over all files.
 func (t *tree) sum() string {
-	parts := make([][]byte, 0, 2*len(t.files))
+	words := make([]string, 0, 2*len(t.files))
 	for _, f := range t.files {
-		parts = append(parts, []byte(f.Path), f.Data)
+		words = append(words, f.path, f.digest())
 	}
-	return digest(parts...)
+	return digestOf(words...)
 }

@@ -1,8 +1,7 @@
 package haproxy
 
 import (
-	"bufio"
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,12 +11,15 @@ import (
 
 // Config is a configuration file as far as it matters for changes at run time.
 type Config struct {
-	// Structure is the text without the server lines that can be changed at run time, without
-	// comments, blank lines and indentation. Two files with equal structure differ only in what
-	// needs no reload.
+	// Structure is a hash of the text without the server lines that can be changed at run time,
+	// without comments, blank lines and indentation. Two files with equal structure differ only
+	// in what needs no reload.
 	Structure string
-	Backends  []Backend // in the order of the file; those with the same name are one
+	Backends  []Backend // in the order of the file
 	Binds     []string  // addresses of `bind` lines, in the order of the file
+
+	reader   *Reader
+	sections []*section
 }
 
 // Backend is a `backend` or `listen` section and its servers.
@@ -37,8 +39,11 @@ type Server struct {
 	Options  []string // the rest of the line behind what default-server lines say
 }
 
+// Parse reads a single configuration file.
+func Parse(text []byte) *Config { return new(Reader).Read(text) }
+
 // Backend returns the backend of a name.
-func (c Config) Backend(name string) (Backend, bool) {
+func (c *Config) Backend(name string) (Backend, bool) {
 	i := slices.IndexFunc(c.Backends, func(b Backend) bool { return b.Name == name })
 	if i < 0 {
 		return Backend{}, false
@@ -46,139 +51,144 @@ func (c Config) Backend(name string) (Backend, bool) {
 	return c.Backends[i], true
 }
 
-// sections are the words that begin a section (configuration manual, chapter 2 and the newer
-// ones); any other word belongs to the section it stands in.
-var sections = map[string]bool{
-	"global": true, "defaults": true, "frontend": true, "backend": true, "listen": true,
-	"peers": true, "resolvers": true, "mailers": true, "userlist": true, "cache": true,
-	"program": true, "http-errors": true, "ring": true, "log-forward": true, "fcgi-app": true,
-	"crt-store": true, "traces": true, "acme": true, "log-profile": true,
-}
-
-// Parse reads a configuration file. It never fails: what it does not understand is structure,
-// and whether HAProxy understands it is for HAProxy to say.
-func Parse(text []byte) Config {
-	p := parser{defaults: map[string][]string{}, backends: map[string]int{}}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, len(text)+1)
-	for lines.Scan() {
-		p.line(lines.Text())
+// Pieces is the text of the file in pieces that end with whole lines. Versions that were read by
+// one Reader share them.
+func (c *Config) Pieces() []string {
+	pieces := make([]string, len(c.sections))
+	for i, s := range c.sections {
+		pieces[i] = s.text
 	}
-	p.config.Structure = p.structure.String()
-	return p.config
+	return pieces
 }
 
-// Merge returns base with the server lines of those backends that want has too replaced by
-// want's: the servers of the new world in the structure of the old. A server that want has with
-// other options keeps its line, since only a reload could change those.
-func Merge(base, want []byte) []byte {
-	old := Parse(base)
-	servers := map[string][]string{}
-	known := map[string]bool{}
-	keep := keptLines(base, old, Parse(want))
-	eachServerLine(want, func(backend, line string, s *Server) {
-		known[backend] = true
+// Replace returns the version in which one word is another one.
+func (c *Config) Replace(word, by string) *Config {
+	list := slices.Clone(c.sections)
+	for i, s := range list {
+		if strings.Contains(s.text, word) {
+			list[i] = c.reader.section(s.within, []byte(strings.ReplaceAll(s.text, word, by)))
+		}
+	}
+	return c.reader.assemble(list)
+}
+
+// Merge returns c with the server lines of those backends that want has too replaced by want's:
+// the servers of the new world in the structure of the old. A server that want has with other
+// options keeps its line, since only a reload could change those.
+func (c *Config) Merge(want *Config) *Config {
+	theirs := make(map[string]*section, len(want.sections))
+	for _, s := range want.sections {
+		if s.backend {
+			theirs[s.name] = s
+		}
+	}
+	list := slices.Clone(c.sections)
+	for i, s := range list {
+		if w := theirs[s.name]; s.backend && w != nil && w != s {
+			list[i] = c.reader.section(s.within, []byte(c.reader.merge(s, w)))
+		}
+	}
+	return c.reader.assemble(list)
+}
+
+// merge returns the text of base with want's server lines at the place of its own.
+func (r *Reader) merge(base, want *section) string {
+	kept := map[string]string{} // lines of base that want has with other options
+	each(r, base, func(line string, s *Server) {
+		if s != nil && slices.ContainsFunc(want.servers, func(o Server) bool { return o.Name == s.Name && !s.alike(o) }) {
+			kept[s.Name] = line
+		}
+	})
+	var servers, out strings.Builder
+	each(r, want, func(line string, s *Server) {
 		if s == nil {
 			return
 		}
-		if kept, found := keep[backend+"/"+s.Name]; found {
-			line = kept
+		if other, found := kept[s.Name]; found {
+			line = other
 		}
-		servers[backend] = append(servers[backend], line)
+		servers.WriteString(line + "\n")
 	})
-	var out strings.Builder
-	done := map[string]bool{}
-	flush := func(backend string) {
-		if !known[backend] || done[backend] {
-			return
-		}
-		done[backend] = true
-		for _, line := range servers[backend] {
-			out.WriteString(line + "\n")
+	placed := false
+	place := func() {
+		if !placed {
+			out.WriteString(servers.String())
+			placed = true
 		}
 	}
-	last := ""
-	eachServerLine(base, func(backend, line string, s *Server) {
-		if backend != last {
-			flush(last)
-			last = backend
-		}
-		if s != nil && known[backend] {
-			flush(backend)
+	each(r, base, func(line string, s *Server) {
+		if s != nil {
+			place()
 			return
 		}
 		out.WriteString(line + "\n")
 	})
-	flush(last)
-	return []byte(out.String())
+	place()
+	return out.String()
 }
 
-// keptLines returns the lines of base, by backend/server, that want has with other options.
-func keptLines(base []byte, old, want Config) map[string]string {
-	kept := map[string]string{}
-	if SameOptions(old, want) {
-		return kept
-	}
-	eachServerLine(base, func(backend, line string, s *Server) {
-		if s == nil {
-			return
-		}
-		b, _ := want.Backend(backend)
-		if !SameOptions(Config{Backends: []Backend{{Name: backend, Servers: []Server{*s}}}}, Config{Backends: []Backend{b}}) {
-			kept[backend+"/"+s.Name] = line
-		}
-	})
-	return kept
+// each calls f for every line of a section, with the server, if it is one that can be changed at
+// run time.
+func each(r *Reader, s *section, f func(line string, s *Server)) {
+	r.parse(s.within, s.text, f)
 }
 
-// eachServerLine calls f for every line with the backend it stands in, "" outside of backends,
-// and with the server, if it is one that can be changed at run time.
-func eachServerLine(text []byte, f func(backend, line string, s *Server)) {
-	p := parser{defaults: map[string][]string{}, backends: map[string]int{}}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, len(text)+1)
-	for lines.Scan() {
-		if !p.line(lines.Text()) {
-			f(p.backend, lines.Text(), nil)
-			continue
-		}
-		servers := p.config.Backends[p.backends[p.backend]].Servers
-		f(p.backend, lines.Text(), &servers[len(servers)-1])
-	}
-}
-
+// parser reads the lines of one section.
 type parser struct {
-	config    Config
-	structure strings.Builder
+	*section
+	reader        *Reader
+	kind          string
+	structure     strings.Builder
+	defaultServer []string // options that hold for the servers of this section
+}
 
-	section       string
-	backend       string              // the backend that the line stands in, or ""
-	conditional   int                 // depth of .if blocks: their servers are structure
-	defaults      map[string][]string // options of default-server by name of the defaults section
-	inDefaults    string              // the section that default-server lines add to
-	latest        []string            // options of the latest defaults section
-	defaultServer []string            // options that hold for the servers of this section
-	backends      map[string]int      // index in config.Backends
+// parse reads a section whose first line begins it; only the beginning of a file may be without
+// such a line.
+func (r *Reader) parse(within surroundings, text string, f func(line string, s *Server)) *section {
+	p := parser{reader: r, section: &section{text: text, within: within, depth: within.depth}}
+	if within.inherited != "" {
+		p.defaultServer = strings.Split(within.inherited, "\x00")
+	}
+	first := true
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		server := p.line(line, first)
+		first = false
+		switch {
+		case f == nil:
+		case server:
+			f(line, &p.servers[len(p.servers)-1])
+		default:
+			f(line, nil)
+		}
+	}
+	if p.kind == "defaults" {
+		p.defaults = p.defaultServer
+	}
+	if p.structure.Len() > 0 {
+		p.digest = sha256.Sum256([]byte(p.structure.String()))
+	}
+	return p.section
 }
 
 // line takes one line in and reports whether it is a server that can be changed at run time.
-func (p *parser) line(line string) bool {
+func (p *parser) line(line string, first bool) bool {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {
 		return false
 	}
 	words := strings.Fields(line)
 	switch {
-	case sections[words[0]]:
+	case first && begins([]byte(words[0])):
 		p.begin(words)
 	case words[0] == ".if":
-		p.conditional++
+		p.depth++
 	case words[0] == ".endif":
-		p.conditional--
+		p.depth--
 	case words[0] == "bind" && len(words) > 1:
-		p.config.Binds = append(p.config.Binds, strings.Split(words[1], ",")...)
-	case words[0] == "default-server":
-		p.addDefaults(words[1:])
+		p.binds = append(p.binds, strings.Split(words[1], ",")...)
+	case words[0] == "default-server" && (p.backend || p.kind == "defaults"):
+		p.defaultServer = append(p.defaultServer, words[1:]...)
 	case words[0] == "server" && p.server(line):
 		return true
 	}
@@ -188,47 +198,17 @@ func (p *parser) line(line string) bool {
 }
 
 func (p *parser) begin(words []string) {
-	p.section, p.backend, p.inDefaults = words[0], "", ""
-	name := ""
+	p.kind = words[0]
+	p.backend = p.kind == "backend" || p.kind == "listen"
 	if len(words) > 1 {
-		name = words[1]
-	}
-	inherited := p.latest
-	if i := slices.Index(words, "from"); i > 0 && i+1 < len(words) {
-		inherited = p.defaults[words[i+1]]
-	}
-	switch p.section {
-	case "defaults":
-		p.latest = nil
-		if slices.Contains(words, "from") {
-			p.latest = slices.Clone(inherited)
-		}
-		p.inDefaults = name
-		p.defaults[name] = p.latest
-	case "backend", "listen":
-		p.backend = name
-		p.defaultServer = slices.Clone(inherited)
-		if _, known := p.backends[name]; !known {
-			p.backends[name] = len(p.config.Backends)
-			p.config.Backends = append(p.config.Backends, Backend{Name: name})
-		}
-	}
-}
-
-func (p *parser) addDefaults(options []string) {
-	switch p.section {
-	case "defaults":
-		p.latest = append(p.latest, options...)
-		p.defaults[p.inDefaults] = p.latest
-	case "backend", "listen":
-		p.defaultServer = append(p.defaultServer, options...)
+		p.name = words[1]
 	}
 }
 
 // server adds the server of a line to its backend, unless it has something that only HAProxy's
 // own parser understands.
 func (p *parser) server(line string) bool {
-	if p.backend == "" || p.conditional > 0 || strings.ContainsAny(line, `"'\$`) {
+	if !p.backend || p.depth > 0 || strings.ContainsAny(line, `"'\$`) {
 		return false
 	}
 	line, _, _ = strings.Cut(line, "#")
@@ -240,12 +220,28 @@ func (p *parser) server(line string) bool {
 	if err != nil {
 		return false
 	}
-	b := &p.config.Backends[p.backends[p.backend]]
-	if slices.ContainsFunc(b.Servers, func(o Server) bool { return o.Name == s.Name || s.ID != 0 && o.ID == s.ID }) {
+	if slices.ContainsFunc(p.servers, func(o Server) bool { return o.Name == s.Name || s.ID != 0 && o.ID == s.ID }) {
 		return false
 	}
-	b.Servers = append(b.Servers, s)
+	s.Options = p.reader.intern(s.Options)
+	p.servers = append(p.servers, s)
 	return true
+}
+
+// intern returns equal options, kept once.
+func (r *Reader) intern(options []string) []string {
+	if len(options) == 0 {
+		return nil
+	}
+	key := strings.Join(options, " ")
+	if known, found := r.options[key]; found && slices.Equal(known, options) {
+		return known
+	}
+	if r.options == nil {
+		r.options = map[string][]string{}
+	}
+	r.options[key] = slices.Clip(options)
+	return r.options[key]
 }
 
 // takesWord lists options whose argument is any word, so that it is not taken for an option.
@@ -261,7 +257,10 @@ func parseServer(name, address string, inherited, own []string) (Server, error) 
 		return Server{}, fmt.Errorf("server %s: address %s is not IP:PORT", name, address)
 	}
 	s := Server{Name: name, Address: addr.Addr(), Port: int(addr.Port()), Weight: 1}
-	words := slices.Concat(inherited, own)
+	words := own
+	if len(inherited) > 0 {
+		words = slices.Concat(inherited, own)
+	}
 	for i := 0; i < len(words); i++ {
 		next := ""
 		if i+1 < len(words) {
@@ -303,7 +302,12 @@ func number(word string, least, most int) (int, error) {
 
 // validName is HAProxy's invalid_char turned round.
 func validName(name string) bool {
-	return name != "" && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-") == ""
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > ':') && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // has reports whether the server's line has an option.

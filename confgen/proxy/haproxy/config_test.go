@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -9,6 +10,28 @@ import (
 )
 
 var address = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+// structure is the text that Structure is a hash of.
+func structure(c *Config) string {
+	var b strings.Builder
+	for _, s := range c.sections {
+		each(c.reader, s, func(line string, s *Server) {
+			if line = strings.TrimSpace(line); s == nil && line != "" && line[0] != '#' {
+				b.WriteString(line + "\n")
+			}
+		})
+	}
+	return b.String()
+}
+
+// text is the whole file.
+func text(c *Config) string { return strings.Join(c.Pieces(), "") }
+
+// merge merges files that were read by one Reader.
+func merge(base, want string) string {
+	var r Reader
+	return text(r.Read([]byte(base)).Merge(r.Read([]byte(want))))
+}
 
 func TestParse_servers(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -50,8 +73,8 @@ func TestParse_servers(t *testing.T) {
 			if diff := cmp.Diff(tt.servers, b.Servers, address); diff != "" || !known {
 				t.Errorf("servers:\n%s", diff)
 			}
-			if tt.text2 != "" && c.Structure != tt.text2 {
-				t.Errorf("structure %q, expected %q", c.Structure, tt.text2)
+			if got := structure(c); tt.text2 != "" && got != tt.text2 {
+				t.Errorf("structure %q, expected %q", got, tt.text2)
 			}
 		})
 	}
@@ -76,16 +99,16 @@ func TestMerge(t *testing.T) {
 	base := "global\n  description old\nbackend a\n  balance first\n  server s1 10.0.0.1:80\n  server s2 10.0.0.2:80\n  server n web.test:80\nbackend b\n  server t1 10.0.0.1:81\nbackend c\n"
 	want := "global\n  description new\nbackend a\n  balance random\n  server s2 10.0.0.2:80 weight 5\n  server s3 10.0.0.3:80\nbackend c\n  server u1 10.0.0.1:82\nbackend d\n  server v 10.0.0.1:83\n"
 	merged := "global\n  description old\nbackend a\n  balance first\n  server s2 10.0.0.2:80 weight 5\n  server s3 10.0.0.3:80\n  server n web.test:80\nbackend b\n  server t1 10.0.0.1:81\nbackend c\n  server u1 10.0.0.1:82\n"
-	if diff := cmp.Diff(merged, string(Merge([]byte(base), []byte(want)))); diff != "" {
+	if diff := cmp.Diff(merged, merge(base, want)); diff != "" {
 		t.Error(diff)
 	}
 	base2 := "backend a\n  server s1 10.0.0.1:80 check\n  server s2 10.0.0.2:80 check\n"
 	want2 := "backend a\n  server s1 10.0.0.1:80 weight 9 check inter 1s\n  server s3 10.0.0.3:80 check inter 1s\n"
 	merged2 := "backend a\n  server s1 10.0.0.1:80 check\n  server s3 10.0.0.3:80 check inter 1s\n"
-	if diff := cmp.Diff(merged2, string(Merge([]byte(base2), []byte(want2)))); diff != "" {
+	if diff := cmp.Diff(merged2, merge(base2, want2)); diff != "" {
 		t.Error(diff)
 	}
-	if got := Merge([]byte(base), []byte(base)); string(got) != base {
+	if got := merge(base, base); got != base {
 		t.Errorf("a file merged with itself changes:\n%s", got)
 	}
 }
@@ -166,10 +189,74 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("global\nbackend a\n server s 10.0.0.1:80 id 1\n"), []byte("backend a\n"))
 	f.Fuzz(func(t *testing.T, base, want []byte) {
 		c := Parse(base)
-		merged := Merge(base, want)
+		if got := text(c); got != string(base) {
+			t.Errorf("read %q, of %q", got, base)
+		}
+		merged := merge(string(base), string(want))
 		// Servers never change the structure.
-		if got := Parse(merged).Structure; got != c.Structure && !strings.ContainsAny(string(base)+string(want), "\r\x00") {
-			t.Errorf("merge changed the structure from %q to %q", c.Structure, got)
+		if got := Parse([]byte(merged)).Structure; got != c.Structure && !strings.ContainsAny(string(base)+string(want), "\r\x00") {
+			t.Errorf("merge changed the structure from %q to %q", structure(c), structure(Parse([]byte(merged))))
+		}
+		// What was read before changes nothing.
+		var r Reader
+		r.Read(base)
+		r.Read([]byte(merged))
+		again, fresh := r.Read(want), Parse(want)
+		if diff := cmp.Diff(fresh.Backends, again.Backends, address); diff != "" || again.Structure != fresh.Structure {
+			t.Errorf("read again, it differs:\n%s", diff)
 		}
 	})
+}
+
+// A Reader keeps what two versions have in common once, and does not grow with what is gone.
+func TestReader_sharesAndForgets(t *testing.T) {
+	var r Reader
+	version := func(n int) *Config {
+		var b strings.Builder
+		b.WriteString("global\n")
+		for i := range 300 {
+			fmt.Fprintf(&b, "backend b%d\n  server s 10.0.0.1:%d check\n", i, 1+i*100)
+		}
+		fmt.Fprintf(&b, "backend changing\n  server s 10.0.0.1:80 weight %d\n", n%257)
+		fmt.Fprintf(&b, "# version %d\n", n)
+		return r.Read([]byte(b.String()))
+	}
+	last := version(0)
+	for n := 1; n < 2000; n++ {
+		now := version(n)
+		touched := Touched(last, now)
+		if n%257 != 0 && (len(touched) != 1 || touched[0].Name != "changing") {
+			t.Fatalf("version %d: touched %v, expected one backend", n, touched)
+		}
+		if now.sections[5] != last.sections[5] {
+			t.Fatalf("version %d shares nothing with the one before", n)
+		}
+		last = now
+	}
+	if r.count > 2*(302+spare) {
+		t.Errorf("%d sections are remembered for a file of 302", r.count)
+	}
+}
+
+// A default that changes in front of a backend changes what its equal text means.
+func TestReader_surroundings(t *testing.T) {
+	var r Reader
+	const backend = "backend a\n  server s 10.0.0.1:80\n"
+	plain := r.Read([]byte(backend))
+	for text, options := range map[string]string{
+		"defaults\n  default-server check\n" + backend:                                              "check",
+		"defaults x\n  default-server check\ndefaults y from x\n default-server backup\n" + backend: "check backup",
+		"defaults x\n  default-server check\ndefaults y\n" + backend:                                "",
+	} {
+		c := r.Read([]byte(text))
+		if got := strings.Join(c.Backends[0].Servers[0].Options, " "); got != options {
+			t.Errorf("%q: options %q, expected %q", text, got, options)
+		}
+		if same := SameOptions(plain, c); same != (options == "") {
+			t.Errorf("%q: same options %t", text, same)
+		}
+	}
+	if c := r.Read([]byte(".if 1\n" + backend + ".endif\n")); len(c.Backends[0].Servers) != 0 {
+		t.Errorf("a server under a condition is structure: %v", c.Backends)
+	}
 }

@@ -218,15 +218,61 @@ func parseLive(fields []string, column map[string]int) (live, error) {
 
 // SameOptions reports whether every server that both files have is written with the same
 // options and id: no runtime command can change those.
-func SameOptions(a, b Config) bool {
-	for _, backend := range b.Backends {
-		before, _ := a.Backend(backend.Name)
-		for _, s := range backend.Servers {
-			i := slices.IndexFunc(before.Servers, func(o Server) bool { return o.Name == s.Name })
-			if i >= 0 && (!slices.Equal(before.Servers[i].Options, s.Options) || before.Servers[i].ID != s.ID) {
-				return false
-			}
+func SameOptions(a, b *Config) bool {
+	same := true
+	changed(a, b, func(before, now *section) {
+		if before == nil {
+			return
+		}
+		for _, s := range now.servers {
+			i := slices.IndexFunc(before.servers, func(o Server) bool { return o.Name == s.Name })
+			same = same && (i < 0 || before.servers[i].alike(s))
+		}
+	})
+	return same
+}
+
+// Touched returns what of want has to be looked at after a worker was last seen equal to have.
+func Touched(have, want *Config) []Backend {
+	var touched []Backend
+	changed(have, want, func(before, now *section) {
+		if before == nil || !slices.EqualFunc(before.servers, now.servers, Server.equal) {
+			touched = append(touched, Backend{Name: now.name, Servers: now.servers})
+		}
+	})
+	return touched
+}
+
+// changed calls f for the backends of b that are not plainly the same section as in a, with that
+// of the same name in a, if there is one. What stands in front of the first difference and behind
+// the last one is passed over.
+func changed(a, b *Config, f func(before, now *section)) {
+	have, want := a.sections, b.sections
+	for len(have) > 0 && len(want) > 0 && have[0] == want[0] {
+		have, want = have[1:], want[1:]
+	}
+	for len(have) > 0 && len(want) > 0 && have[len(have)-1] == want[len(want)-1] {
+		have, want = have[:len(have)-1], want[:len(want)-1]
+	}
+	before := make(map[string]*section, len(have))
+	for _, s := range have {
+		if s.backend {
+			before[s.name] = s
 		}
 	}
-	return true
+	for _, s := range want {
+		if s.backend && before[s.name] != s {
+			f(before[s.name], s)
+		}
+	}
+}
+
+// alike reports whether two server lines differ only in what commands can change.
+func (s Server) alike(o Server) bool {
+	return s.ID == o.ID && slices.Equal(s.Options, o.Options)
+}
+
+func (s Server) equal(o Server) bool {
+	return s.alike(o) && s.Name == o.Name && s.Address == o.Address && s.Port == o.Port &&
+		s.Weight == o.Weight && s.Disabled == o.Disabled
 }

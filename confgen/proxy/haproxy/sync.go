@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -224,21 +223,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
-}
-
-// Touched returns what of want has to be looked at after a worker was last seen equal to have.
-func Touched(have, want Config) []Backend {
-	var touched []Backend
-	for _, b := range want.Backends {
-		before, known := have.Backend(b.Name)
-		if !known || !slices.EqualFunc(before.Servers, b.Servers, Server.equal) {
-			touched = append(touched, b)
-		}
-	}
-	return touched
-}
-
-func (s Server) equal(o Server) bool {
-	return s.Name == o.Name && s.Address == o.Address && s.Port == o.Port && s.ID == o.ID &&
-		s.Weight == o.Weight && s.Disabled == o.Disabled && slices.Equal(s.Options, o.Options)
 }
