@@ -193,7 +193,7 @@ func TestSlowStart(t *testing.T) {
 func TestOptionsAtRunTime(t *testing.T) {
 	var text strings.Builder
 	for i, b := range []string{"roundrobin", "leastconn", "random", "source", "uri", "header:x-user"} {
-		fmt.Fprintf(&text, "s%d n %s passing 1 fairway-host=%d.com fairway-balance=%s fairway-maxconn=9 fairway-slowstart=10ms\n", i, service(t, "old"), i, b)
+		fmt.Fprintf(&text, "s%d n %s passing 1 fairway-host=%d.com fairway-balance=%s fairway-maxconn=9 fairway-slowstart=10ms fairway-check=%s\n", i, service(t, "old"), i, b, []string{"off", "tcp"}[i%2])
 	}
 	dir := t.TempDir()
 	v := viewFor(t, 0, routetest.Snapshot(t, text.String()), dir)

@@ -22,15 +22,26 @@ type reading struct {
 }
 
 var optionKeys = map[string]option{
-	"strip":    {read: readStrip},
-	"rewrite":  {read: readRewrite},
-	"redirect": {read: readRedirect},
-	"hsts":     {read: readHSTS},
-	"allow":    {read: func(r reading, value string) (err error) { r.Allow, err = readPrefixes(value); return err }},
-	"deny":     {read: func(r reading, value string) (err error) { r.Deny, err = readPrefixes(value); return err }},
-	"balance":  {read: readBalance},
-	"maxconn":  {read: readMaxConn},
-	"backup":   {read: readBackup},
+	"strip":          {read: readStrip},
+	"rewrite":        {read: readRewrite},
+	"redirect":       {read: readRedirect},
+	"hsts":           {read: readHSTS},
+	"allow":          {read: func(r reading, value string) (err error) { r.Allow, err = readPrefixes(value); return err }},
+	"deny":           {read: func(r reading, value string) (err error) { r.Deny, err = readPrefixes(value); return err }},
+	"balance":        {read: readBalance},
+	"maxconn":        {read: readMaxConn},
+	"backup":         {read: readBackup},
+	"check":          {read: readCheck},
+	"check.interval": {read: timing(readCheckInterval)},
+	"check.fall":     {read: timing(readCheckFall)},
+	"check.rise": {
+		read:   timing(readCheckRise),
+		unable: map[Proxy]string{Nginx: "nginx has no active checks in its open edition; it tries a server again after check.interval"},
+	},
+	"check.timeout": {
+		read:   timing(readCheckTimeout),
+		unable: map[Proxy]string{Nginx: "nginx has no active checks in its open edition; leave the label out"},
+	},
 	"slowstart": {
 		read:   readSlowStart,
 		unable: map[Proxy]string{Nginx: "nginx has no slow start in its open edition; leave the label out"},

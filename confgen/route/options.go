@@ -28,6 +28,7 @@ type Options struct {
 	Allow    []netip.Prefix `json:",omitempty"` // clients that may ask; none for all
 	Deny     []netip.Prefix `json:",omitempty"` // clients that may not, whatever Allow says
 	Balance  Balance        `json:",omitzero"`
+	Check    Check          `json:",omitzero"`
 
 	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
 	ResponseHeaders []HeaderChange `json:",omitempty"`
@@ -63,6 +64,25 @@ type Timeouts struct {
 	Tunnel  time.Duration `json:",omitzero"`
 	Queue   time.Duration `json:",omitzero"`
 }
+
+// Check is how the proxy itself finds out whether a server answers; 0 leaves the default.
+type Check struct {
+	Off      bool          `json:",omitzero"`
+	Method   string        `json:",omitzero"` // GET or HEAD; "" only connects
+	Path     string        `json:",omitzero"`
+	Host     string        `json:",omitzero"`
+	Status   int           `json:",omitzero"` // 0 for any from 200 to 399
+	Interval time.Duration `json:",omitzero"`
+	Timeout  time.Duration `json:",omitzero"`
+	Rise     int           `json:",omitzero"` // answers in a row until a server is up
+	Fall     int           `json:",omitzero"` // failures in a row until it is down
+}
+
+// Seconds is the interval in whole seconds, which is how nginx counts it.
+func (c Check) Seconds() int { return int((c.Interval + time.Second - 1) / time.Second) }
+
+// Given reports whether a label says anything of checks.
+func (c Check) Given() bool { return c != Check{} }
 
 // Algorithm is a way to choose a server for a request.
 type Algorithm string
