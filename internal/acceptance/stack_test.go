@@ -98,7 +98,7 @@ func story(t *testing.T, file, proxy string) {
 	})
 	if proxy == "haproxy" { // only it asks again elsewhere when an answer stays out on a kept connection
 		step("F55 a container that dies at once is stopped", func(c *cluster) {
-			c.update("--args", "-abrupt")
+			c.update("--args", "-abrupt", "--update-order", "stop-first")
 			c.answersFrom(3)
 			victim := c.containers("web")[0]
 			calm(c, "docker stop -abrupt", func() {
