@@ -19,12 +19,12 @@ func newApp() *cli.App {
 	return &cli.App{
 		Name:            "confgen",
 		Usage:           "keep a HAProxy or nginx equal to what Consul's catalog says",
-		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]",
+		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]\n   confgen status [options]\n   confgen explain [options] URL",
 		Version:         version,
 		Flags:           flags(),
 		HideHelpCommand: true,
 		Action:          func(c *cli.Context) error { return start(c, nil) },
-		Commands: []*cli.Command{{
+		Commands: append([]*cli.Command{{
 			Name:            "run",
 			Usage:           "run the proxy as a child process and keep it current; its name alone is completed with what it needs",
 			ArgsUsage:       "-- COMMAND",
@@ -34,13 +34,19 @@ func newApp() *cli.App {
 				if c.NArg() == 0 {
 					return daemon.Usagef("run: want the proxy's command behind --, such as: confgen run -- haproxy")
 				}
-				if above := c.Lineage(); len(above) > 1 && len(above[1].LocalFlagNames()) > 0 && above[1].NumFlags() > 0 {
-					return daemon.Usagef("options go behind the word run")
-				}
 				return start(c, c.Args().Slice())
 			},
-		}},
+			Before: behindTheWord,
+		}}, inspectCommands()...),
 	}
+}
+
+// behindTheWord refuses options in front of a command, which has its own and would not see them.
+func behindTheWord(c *cli.Context) error {
+	if above := c.Lineage(); len(above) > 1 && len(above[1].LocalFlagNames()) > 0 && above[1].NumFlags() > 0 {
+		return daemon.Usagef("options go behind the word %s", c.Command.Name)
+	}
+	return nil
 }
 
 // start reads the command line and does what it says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -203,6 +204,7 @@ func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
 	ready := d.Condition(proxyPart)
 	p.report = newReport(d.Log, d.Metrics, p.watcher, p.source)
 	d.Handle("GET /status", p.report)
+	d.Handle("GET /explain", http.HandlerFunc(p.report.explained))
 	return d.Serve(ctx, func(ctx context.Context) error { return p.work(ctx, ready) })
 }
 

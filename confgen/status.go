@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -56,12 +55,7 @@ func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		s.Problems = append(s.Problems, problem{p.Service, p.Instance, p.Key, p.Reason})
 	}
 	r.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	if err := e.Encode(s); err != nil {
-		r.log.Debug("status not sent", "err", err)
-	}
+	r.send(w, s)
 }
 
 // age is how long ago Consul last confirmed a view.

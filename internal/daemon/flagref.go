@@ -23,7 +23,7 @@ func FlagReference(app *cli.App) string {
 	for _, cmd := range app.Commands {
 		fmt.Fprintf(&page, "\n## %s\n\n", strings.TrimSpace(strings.Join([]string{app.Name, cmd.Name, cmd.ArgsUsage}, " ")))
 		fmt.Fprintf(&page, "%s.\n", capital(cmd.Usage))
-		own := slices.DeleteFunc(slices.Clone(cmd.Flags), func(f cli.Flag) bool { return declares(app.Flags, f.Names()[0]) })
+		own := slices.DeleteFunc(slices.Clone(cmd.Flags), func(f cli.Flag) bool { return declares(app.Flags, f) })
 		if len(own) < len(cmd.Flags) {
 			page.WriteString("It takes the flags above.\n")
 		}
@@ -107,8 +107,19 @@ func defaultOf(f cli.DocGenerationFlag) string {
 	return "`" + text + "`"
 }
 
-func declares(flags []cli.Flag, name string) bool {
-	return slices.ContainsFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+// declares reports whether a flag is among flags, by its name and by what it means: a command may
+// use a name in another sense.
+func declares(flags []cli.Flag, flag cli.Flag) bool {
+	return slices.ContainsFunc(flags, func(f cli.Flag) bool {
+		return slices.Contains(f.Names(), flag.Names()[0]) && usageOf(f) == usageOf(flag)
+	})
+}
+
+func usageOf(f cli.Flag) string {
+	if doc, ok := f.(cli.DocGenerationFlag); ok {
+		return doc.GetUsage()
+	}
+	return ""
 }
 
 // cell keeps a text within its cell: a bar would end it, also between back quotes.

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"fairway/confgen/route"
+)
+
+// world is a catalog of services whose labels are written like "host=a.test path=/x".
+func world(t *testing.T, services ...string) route.Table {
+	t.Helper()
+	var snap route.Snapshot
+	for i, text := range services {
+		name, labels, _ := strings.Cut(text, ": ")
+		in := route.Instance{
+			Node: "n1", ID: "n1:" + name + ":80", Address: "10.0.0.1", Port: 8000 + i,
+			Status: route.Passing, Weight: 1, Created: uint64(i + 1), Meta: map[string]string{},
+		}
+		for label := range strings.FieldsSeq(labels) {
+			key, value, _ := strings.Cut(label, "=")
+			if key == "status" {
+				in.Status = route.Status(value)
+				continue
+			}
+			in.Meta["fairway-"+key] = value
+		}
+		snap.Services = append(snap.Services, route.Service{Name: name, Instances: []route.Instance{in}})
+	}
+	return route.Build(snap, route.Settings{Entrypoints: []route.Entrypoint{
+		{Name: "web", Port: 80}, {Name: "websecure", Port: 8443, TLS: true}, {Name: "inner", Port: 9000},
+	}})
+}
+
+func TestExplain_F65_whoWinsAndWhy(t *testing.T) {
+	table := world(t,
+		"exact: host=shop.test path==/cart",
+		"shop: host=shop.test path=/",
+		"api: host=shop.test path=/api",
+		"v1: host=shop.test path=/api/v1",
+		"wild: host=*.test",
+		"all: default=true",
+		"late: host=shop.test path=/api",
+		"inside: host=shop.test path=/api/v1/inside entrypoints=inner",
+		"urgent: host=*.deep.test priority=5",
+		"down: host=down.test status=maintenance",
+		"typo: hots=typo.test",
+		"old: host=old.test tls=redirect",
+	)
+	for _, c := range []struct {
+		name, url, entrypoint string
+		answered              bool
+		want                  string // in the outcome
+		listener, service     string
+		others                map[string]string // service: why it does not get the request
+		problems              string
+	}{
+		{
+			name: "longest prefix", url: "http://shop.test/api/v1/x?q", answered: true,
+			want: "goes to service v1, 1 of 1", listener: "web", service: "v1",
+			others: map[string]string{
+				"api": "the longer path /api/v1 goes before /api", "shop": "the longer path /api/v1 goes before /",
+				"wild": "an exact host goes before a wildcard", "all": "an exact host goes before no host",
+				"exact": "its path does not match /api/v1/x", "inside": "it is not on web but on inner; its path",
+			},
+		},
+		{
+			name: "a claim that another holds", url: "shop.test/api", answered: true, want: "goes to service api", listener: "web", service: "api",
+			problems: "late fairway.host: shop.test /api on web, websecure belongs to service api, which was registered first",
+		},
+		{
+			name: "exact path", url: "HTTP://SHOP.test.:80/cart", answered: true, want: "service exact", listener: "web", service: "exact",
+			others: map[string]string{"shop": "an exact path goes before a prefix"},
+		},
+		{
+			name: "another entrypoint", url: "http://shop.test:9000/api/v1/inside", answered: true, want: "service inside", listener: "inner", service: "inside",
+			others: map[string]string{"v1": "it is not on inner but on web, websecure"},
+		},
+		{name: "by name", url: "http://shop.test:12345/api/v1/inside", entrypoint: "inner", answered: true, want: "service inside", listener: "inner", service: "inside"},
+		{name: "https", url: "https://shop.test/", answered: true, want: "service shop", listener: "websecure", service: "shop"},
+		{name: "catch-all", url: "http://else.where/", answered: true, want: "service all", listener: "web", service: "all", problems: "typo (n1:typo:80) fairway.hots: unknown key"},
+		{
+			name: "longer wildcard", url: "http://x.deep.test/", answered: true, want: "service urgent", listener: "web", service: "urgent",
+			others: map[string]string{"wild": "the longer wildcard *.deep.test goes before *.test"},
+		},
+		{name: "redirect", url: "http://old.test/", answered: true, want: "redirected with 308 by service old", listener: "web", service: "old"},
+		{name: "no server", url: "http://down.test/", want: "no server of service down takes requests: answered with 503", listener: "web", service: "down"},
+		{
+			name: "no route", url: "http://shop.tset:9000/api/v1/inside", want: "no route: answered with 404", listener: "inner",
+			others:   map[string]string{"inside": "its host is not shop.tset", "v1": "it is not on inner but on web, websecure; its host is not shop.tset"},
+			problems: "typo (n1:typo:80) fairway.hots: unknown key",
+		},
+		{name: "no listener", url: "http://shop.test:81/", want: "no listener for it; there is web (http, port 80), websecure (https, port 8443)"},
+		{name: "no such entrypoint", url: "http://shop.test/", entrypoint: "outer", want: "no listener"},
+		{name: "dots", url: "http://shop.test/api/%2e%2e/secret", want: "refused with 400", listener: "web"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q, err := parseQuestion(c.url, c.entrypoint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := explain(table, q)
+			var printed strings.Builder
+			if err := e.print(&printed); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if t.Failed() {
+					t.Log(printed.String())
+				}
+			}()
+			if !strings.Contains(e.Outcome, c.want) || e.Answered != c.answered {
+				t.Errorf("%q, answered %t; want %q", e.Outcome, e.Answered, c.want)
+			}
+			if (e.Listener == nil) != (c.listener == "") || e.Listener != nil && e.Listener.Name != c.listener {
+				t.Errorf("listener %+v", e.Listener)
+			}
+			if (e.Route == nil) != (c.service == "") || e.Route != nil && e.Route.Service != c.service {
+				t.Errorf("route %+v", e.Route)
+			}
+			for service, why := range c.others {
+				found := false
+				for _, o := range e.Others {
+					found = found || o.Route.Service == service && strings.Contains(strings.Join(o.Why, "; "), why)
+				}
+				if !found {
+					t.Errorf("%s: want %q in %+v", service, why, e.Others)
+				}
+			}
+			for _, o := range e.Others {
+				if e.Route != nil && o.Route.Service == e.Route.Service && o.Route.Pattern == e.Route.Pattern && slices.Equal(o.Route.Entrypoints, e.Route.Entrypoints) {
+					t.Errorf("the winner is among the losers: %+v", o)
+				}
+			}
+			if !strings.Contains(printed.String(), c.problems) {
+				t.Errorf("problems: want %q", c.problems)
+			}
+		})
+	}
+}
+
+func TestExplain_F65_questionsThatAreNone(t *testing.T) {
+	for _, text := range []string{"", "ftp://a.test/", "http:///x", "http://a.test:0/", "http://a.test:99999/", "http://a b/"} {
+		if q, err := parseQuestion(text, ""); err == nil {
+			t.Errorf("%q: %+v", text, q)
+		}
+	}
+}
