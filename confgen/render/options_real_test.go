@@ -14,6 +14,7 @@ import (
 	"fairway/confgen/render"
 	"fairway/confgen/route"
 	"fairway/confgen/route/routetest"
+	"fairway/internal/testbed"
 )
 
 // viewFor is a view of a table that was built for one of the proxies.
@@ -250,5 +251,50 @@ func TestBalance(t *testing.T) {
 				t.Errorf("%s, %q: %v, want %d servers", c.host, c.request, seen, c.servers)
 			}
 		}
+	})
+}
+
+// TestSticky wants a client to stay where its cookie says, beside others who go elsewhere, and
+// after the proxy has forgotten everything.
+func TestSticky(t *testing.T) {
+	var text strings.Builder
+	for i := range 4 {
+		fmt.Fprintf(&text, "web n%d %s passing 1 fairway-host=a.com fairway-sticky=cookie:who fairway-x-host=a.com fairway-x-path=/source fairway-x-sticky=source\n", i, service(t, fmt.Sprint(i)))
+	}
+	s := routetest.Snapshot(t, text.String())
+	each(t, func(t *testing.T, proxy int, dir string) {
+		v := viewFor(t, proxy, s, dir)
+		ask := func(address, cookie, path string) (who, set string) {
+			got := send(t, address, "GET "+path+" HTTP/1.1\r\nHost: a.com\r\n"+cookie+"Connection: close\r\n\r\n")
+			return got.who(), got.header.Get("Set-Cookie")
+		}
+		address := start(t, proxy, dir, v)
+		home := make(map[string]string) // server by cookie
+		servers, source := make(map[string]bool), make(map[string]bool)
+		for range 30 {
+			who, set := ask(address, "", "/")
+			cookie, attributes, _ := strings.Cut(set, ";")
+			if !strings.HasPrefix(cookie, "who=") || attributes != " Path=/; HttpOnly; SameSite=Lax" || home[cookie] != "" {
+				t.Fatalf("the cookie is %q", set)
+			}
+			home[cookie], servers[who] = who, true
+			who, _ = ask(address, "", "/source")
+			source[who] = true
+		}
+		if len(servers) != 4 || len(source) != 1 {
+			t.Errorf("with cookies %v, by source %v", servers, source)
+		}
+		again := func(address string) {
+			for cookie, want := range home {
+				if who, set := ask(address, "Cookie: other=1; "+cookie+"\r\n", "/"); who != want || set != "" {
+					t.Errorf("%s: %s, then %s with %q", cookie, want, who, set)
+				}
+			}
+		}
+		again(address)
+		v.Entrypoints[0].Port = testbed.Port(t)
+		other := t.TempDir()
+		v.Settings.StatsSocket, v.Settings.RunDir, v.Settings.GenerationSocket = other+"/haproxy.sock", other, other+"/generation.sock"
+		again(start(t, proxy, other, v)) // another front end
 	})
 }

@@ -3,7 +3,6 @@ package route
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -42,6 +41,7 @@ var optionKeys = map[string]option{
 		read:   timing(readCheckTimeout),
 		unable: map[Proxy]string{Nginx: "nginx has no active checks in its open edition; leave the label out"},
 	},
+	"sticky": {read: readSticky},
 	"slowstart": {
 		read:   readSlowStart,
 		unable: map[Proxy]string{Nginx: "nginx has no slow start in its open edition; leave the label out"},
@@ -116,34 +116,4 @@ func parseDuration(s string) (time.Duration, error) {
 		return 0, errors.New("write a duration from 1ms to 576h, such as 500ms, 30s or 1h30m")
 	}
 	return d, nil
-}
-
-// readBalance takes the name of a way to choose a server. For roundrobin, which is what happens
-// anyway, nothing is kept.
-func readBalance(r reading, value string) error {
-	value = strings.ToLower(value)
-	if name, ok := strings.CutPrefix(value, "header:"); ok {
-		r.Balance = Balance{Header, strings.TrimSpace(name)}
-		return checkBalanceHeader(r.Balance.Header)
-	}
-	switch a := Algorithm(value); a {
-	case "roundrobin":
-		r.Balance = Balance{}
-	case LeastConn, Random, Source, URI:
-		r.Balance = Balance{Algorithm: a}
-	default:
-		return errors.New("write roundrobin, leastconn, random, source, uri or header:NAME")
-	}
-	return nil
-}
-
-// checkBalanceHeader accepts what both proxies can look up.
-func checkBalanceHeader(name string) error {
-	if err := checkHeaderName(name); err != nil {
-		return err
-	}
-	if strings.Contains(name, "_") {
-		return errors.New("a header to balance by has no underscore")
-	}
-	return nil
 }

@@ -17,8 +17,10 @@ func readBackup(r reading, value string) error {
 	if err != nil {
 		return err
 	}
-	if b := strings.ToLower(r.wish.values["balance"]); backup && r.proxy == Nginx && b != "" && b != "roundrobin" && b != "leastconn" {
-		return errors.New("nginx has backups only with balance roundrobin or leastconn")
+	balance, sticky := strings.ToLower(r.wish.values["balance"]), strings.ToLower(r.wish.values["sticky"])
+	chosen := balance != "" && balance != "roundrobin" && balance != "leastconn" || sticky != "" && sticky != "off"
+	if backup && r.proxy == Nginx && chosen {
+		return errors.New("nginx has backups only with balance roundrobin or leastconn, and not with sticky")
 	}
 	r.wish.limits.Backup = backup
 	return nil

@@ -95,12 +95,14 @@ const (
 	Source    Algorithm = "source" // hashes the client's address
 	URI       Algorithm = "uri"    // hashes the path without the query
 	Header    Algorithm = "header" // hashes a header; requests without it are spread
+	Cookie    Algorithm = "cookie" // hashes a cookie, which clients without it are given
 )
 
 // Balance says how a backend chooses a server.
 type Balance struct {
 	Algorithm Algorithm `json:",omitzero"`
 	Header    string    `json:",omitzero"` // lower case
+	Cookie    string    `json:",omitzero"` // of a-z, 0-9 and "_"
 }
 
 // HeaderAction says what happens to a header.
