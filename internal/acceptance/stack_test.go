@@ -110,10 +110,10 @@ func story(t *testing.T, file, proxy string) {
 	}
 	step("C114 a node becomes a manager and a worker again", func(c *cluster) {
 		calm(c, "promotion and demotion", func() {
-			for _, verb := range []string{"promote", "demote"} {
-				c.docker("cluster-master", "node", verb, "app-server-1")
-				c.truth()
-			}
+			c.manager("promote", "reachable")
+			c.truth()
+			c.manager("demote", "")
+			c.truth()
 		})
 	})
 	step("registrator is killed", func(c *cluster) {
@@ -173,6 +173,19 @@ func story(t *testing.T, file, proxy string) {
 		})
 		c.scale(1)
 		c.answersFrom(1)
+	})
+}
+
+// manager promotes or demotes app-server-1 and returns when Swarm knows it in its new role.
+func (c *cluster) manager(verb, reachability string) {
+	c.t.Helper()
+	c.docker("cluster-master", "node", verb, "app-server-1")
+	testbed.Eventually(c.t, time.Minute, verb+" app-server-1", func() error {
+		got := c.docker("cluster-master", "node", "inspect", "--format", "{{if .ManagerStatus}}{{.ManagerStatus.Reachability}}{{end}}", "app-server-1")
+		if got != reachability {
+			return fmt.Errorf("manager %q", got)
+		}
+		return nil
 	})
 }
 
