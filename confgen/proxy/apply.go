@@ -99,7 +99,7 @@ func (p *pass) sameInstance() bool {
 // at any moment finds the same state.
 func (p *pass) adjust(ctx context.Context, t tree) error {
 	if rejected, good := p.late.verdict(t); rejected != nil {
-		written, err := p.commit(p.disk, good)
+		written, err := p.commit(p.disk, good, lasting)
 		p.res.Written = append(p.res.Written, written...)
 		return errors.Join(rejected, err)
 	}
@@ -108,7 +108,7 @@ func (p *pass) adjust(ctx context.Context, t tree) error {
 			return err
 		}
 	}
-	if err := p.write(t); err != nil {
+	if err := p.write(t, fleeting); err != nil {
 		return err
 	}
 	changed := !p.sameInstance() || !p.loaded.equal(&t)
@@ -154,11 +154,11 @@ func (p *pass) halfDone(ctx context.Context, err error) error {
 }
 
 // write commits t, announces its files as ours and removes those that are stale.
-func (p *pass) write(t tree) error {
+func (p *pass) write(t tree, lasting bool) error {
 	if err := p.announce(t); err != nil {
 		return err
 	}
-	written, err := p.commit(p.disk, t)
+	written, err := p.commit(p.disk, t, lasting)
 	p.res.Written = append(p.res.Written, written...)
 	if err != nil {
 		return err
@@ -222,7 +222,7 @@ func (p *pass) meanwhile(ctx context.Context) error {
 func (p *pass) offline(ctx context.Context, cause error) error {
 	p.loaded = nil
 	if p.disk.equal(&p.want) {
-		return errors.Join(p.write(p.want), cause) // Modes may differ.
+		return errors.Join(p.write(p.want, lasting), cause) // Modes may differ.
 	}
 	if p.known() {
 		return errors.Join(p.rejected, cause)
@@ -231,7 +231,7 @@ func (p *pass) offline(ctx context.Context, cause error) error {
 		p.reject(err)
 		return errors.Join(err, cause)
 	}
-	if err := p.write(p.want); err != nil {
+	if err := p.write(p.want, lasting); err != nil {
 		return err
 	}
 	return errors.Join(p.end(true), cause)

@@ -18,7 +18,13 @@ import (
 // commit writes the files of want that differ from have. All are written beside their
 // destinations, under names that match neither *.cfg nor conf.d/*, and synced, before the first
 // is renamed: a full disk or a read-only folder changes nothing.
-func (t *Target) commit(have, want tree) (written []string, err error) {
+//
+// What is to last has its folders synced too. A change of servers and map entries need not: a
+// power cut may then undo the renames, each for itself, and what HAProxy starts with is an older
+// file that is whole and loads with any other of the same structure. That is what it would find if
+// the power had gone a moment earlier, and confgen mends it when it starts. The files themselves
+// are always synced before they are renamed; else a power cut may leave an empty one.
+func (t *Target) commit(have, want tree, lasting bool) (written []string, err error) {
 	var pending []*pendingFile
 	defer func() {
 		for _, p := range pending {
@@ -51,8 +57,17 @@ func (t *Target) commit(have, want tree) (written []string, err error) {
 		t.saw(p.rel, p.text)
 		t.reached("renamed " + p.rel)
 	}
+	if !lasting {
+		return written, nil
+	}
 	return written, syncFolders(pending)
 }
+
+// Whether a commit has to survive a power cut, as a whole.
+const (
+	lasting  = true
+	fleeting = false
+)
 
 // saw notes what a file holds from now on. Its stamp is not trusted until it is older than a tick,
 // so that the next look compares it.

@@ -146,13 +146,13 @@ func (d *haproxyDriver) status(ctx context.Context) (status, error) {
 const absence = time.Second
 
 func (d *haproxyDriver) look(ctx context.Context) (status, error) {
-	processes, masterErr := d.processes(ctx)
 	info, err := d.workerInfo(ctx)
-	var s status
-	switch {
-	case err == nil:
+	if err == nil {
 		d.hung = 0
-		s = status{generation: info.Description, instance: instance(info)}
+		return status{generation: info.Description, instance: instance(info)}, nil
+	}
+	processes, masterErr := d.processes(ctx)
+	switch {
 	case ctx.Err() != nil:
 		return status{}, ctx.Err()
 	case d.absent(masterErr):
@@ -162,14 +162,19 @@ func (d *haproxyDriver) look(ctx context.Context) (status, error) {
 			return status{}, err // Once may be a busy moment.
 		}
 		// The worker hangs, and only its master can replace it.
-		s = status{instance: fmt.Sprintf("%d@unknown", processes.Workers[0])}
-	default:
-		return status{}, err
+		return status{instance: fmt.Sprintf("%d@unknown", processes.Workers[0])}, nil
 	}
-	if len(processes.Old) >= d.OldWorkers {
-		s.patience = fmt.Sprintf("%d old workers still end their connections (hard-stop-after bounds them)", len(processes.Old))
+	return status{}, err
+}
+
+// patience is asked for before a reload only: the master has few sessions, and a change of servers
+// needs nothing that it knows.
+func (d *haproxyDriver) patience(ctx context.Context) string {
+	processes, err := d.processes(ctx)
+	if err != nil || len(processes.Old) < d.OldWorkers {
+		return "" // A master that does not answer says so when it is asked to reload.
 	}
-	return s, nil
+	return fmt.Sprintf("%d old workers still end their connections (hard-stop-after bounds them)", len(processes.Old))
 }
 
 // absent reports whether nobody listened on any socket when they were last asked.

@@ -124,7 +124,7 @@ func (t *Target) putBack(j *journal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.commit(have, before); err != nil {
+	if _, err := t.commit(have, before, lasting); err != nil {
 		return fmt.Errorf("restore previous files: %w", err)
 	}
 	var fresh []string

@@ -123,6 +123,8 @@ func (d *nginxDriver) generation(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(body)), nil
 }
 
+func (d *nginxDriver) patience(context.Context) string { return "" }
+
 func (d *nginxDriver) adjustable(before, after tree) bool { return before.equal(&after) }
 
 func (d *nginxDriver) sync(context.Context, tree, *tree, bool) (synced, error) {

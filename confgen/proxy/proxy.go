@@ -109,6 +109,8 @@ type driver interface {
 	shape(t tree) string
 	// status asks the proxy what it runs.
 	status(ctx context.Context) (status, error)
+	// patience says why no reload may be made now; "" when it may.
+	patience(ctx context.Context) string
 	// adjustable reports whether before can be made after without a reload, given that their
 	// structures are equal.
 	adjustable(before, after tree) bool
@@ -127,7 +129,6 @@ type driver interface {
 type status struct {
 	generation string // what it reports; may have other text around the hash
 	instance   string // changes with every successful load
-	patience   string // why no reload may be made now
 }
 
 type synced struct {

@@ -50,17 +50,18 @@ func (p *pass) refused(ctx context.Context, cause error) error {
 func (p *pass) turn(ctx context.Context) error {
 	for {
 		wait := time.Until(p.reloaded.Add(p.opt.ReloadInterval))
-		reason := ""
+		reason := p.driver.patience(ctx)
+		patient := reason != ""
 		switch {
-		case p.status.patience != "":
-			wait, reason = max(wait, time.Second), p.status.patience
+		case patient:
+			wait = max(wait, time.Second)
 		case wait > 0:
 			reason = "next reload in " + wait.Round(time.Millisecond).String()
 		default:
 			p.note("reload has to wait", "")
 			return nil
 		}
-		if p.status.patience != "" {
+		if patient {
 			p.note("reload has to wait", reason)
 		}
 		if p.opt.Wake != nil {
@@ -100,7 +101,7 @@ func (p *pass) load(ctx context.Context, base tree) error {
 	if err := p.announce(p.want); err != nil {
 		return errors.Join(err, p.end(false))
 	}
-	written, err := p.commit(p.disk, p.want)
+	written, err := p.commit(p.disk, p.want, lasting)
 	p.res.Written = append(p.res.Written, written...)
 	if err != nil {
 		return p.takeBack(ctx, j, base, err)
