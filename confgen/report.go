@@ -137,15 +137,16 @@ func (r *report) note(view watch.View, result proxy.Result, err error) string {
 	if result.Action != proxy.None || len(result.Written) > 0 {
 		r.state.Last = &applyInfo{
 			Time: now, Action: result.Action, Reason: reason, Written: result.Written,
-			Commands: result.Commands, Reloads: result.Reloads, Elapsed: result.Elapsed.String(),
+			Commands: result.Commands, Reloads: result.Reloads, Elapsed: result.Elapsed.Round(100 * time.Microsecond).String(),
 		}
 	}
-	r.state.Deferred, r.state.Retired, r.state.Structure = result.Deferred, result.Retired, result.Generation
+	r.state.Deferred, r.state.Retired = result.Deferred, result.Retired
 	if err == nil && result.Deferred == "" {
 		if view.Version != r.state.Applied && !view.Restored {
 			r.metrics.change.Observe(now.Sub(view.Time).Seconds())
 		}
 		r.state.Applied, r.state.Checked, r.edition = view.Version, now, edition
+		r.state.Structure = result.Generation
 	}
 	return reason
 }

@@ -41,13 +41,13 @@ type rig struct {
 	log    *logBuffer
 }
 
-func newRig(t testing.TB, kind string) *rig {
+func newRig(t testing.TB, kind string, consulArgs ...string) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fw") // short: a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, consul: testbed.Consul(t), kind: kind, dir: dir, port: testbed.Port(t), log: &logBuffer{}}
+	r := &rig{t: t, consul: testbed.Consul(t, consulArgs...), kind: kind, dir: dir, port: testbed.Port(t), log: &logBuffer{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log:\n%s", r.log)

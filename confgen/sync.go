@@ -60,14 +60,16 @@ func (s *syncer) pass(ctx context.Context) error {
 		return s.tell(s.report.notRendered(err))
 	}
 	result, err := s.target.Apply(ctx, withSecrets(rendered, s.settings))
-	s.proxy.Show(err)
-	return s.report.applied(view, result, err)
+	if err == nil {
+		s.proxy.Show(nil)
+	}
+	return s.tell(s.report.applied(view, result, err))
 }
 
-// tell shows what kept a pass from coming as far as the proxy.
+// tell shows why a pass failed, in one line.
 func (s *syncer) tell(err error) error {
 	if err != nil {
-		s.proxy.Show(err)
+		s.proxy.Show(errors.New(oneLine(err)))
 	}
 	return err
 }
