@@ -131,3 +131,38 @@ func TestCheckNginx(t *testing.T) {
 		}
 	}
 }
+
+// TestRetries counts on how many servers a request is tried of which each ends the connection.
+func TestRetries(t *testing.T) {
+	each(t, func(t *testing.T, proxy int, dir string) {
+		var text strings.Builder
+		counts := make(map[string][]*atomic.Int32)
+		cases := map[string]int32{"0": 1, "1": 2, "5": 6}
+		for retries := range cases {
+			for n := range 8 {
+				address, count := tries(t)
+				counts[retries] = append(counts[retries], count)
+				fmt.Fprintf(&text, "r%s n%d %s passing 1 fairway-host=r%s.com fairway-retries=%s\n", retries, n, address, retries, retries)
+			}
+		}
+		v := viewFor(t, proxy, catalog(t, text.String()), dir)
+		v.Settings.Timeouts.Interval = time.Hour // no checks in between
+		address := start(t, proxy, dir, v)
+		for retries, want := range cases {
+			before := total(counts[retries])
+			if got := get(t, address, "r"+retries+".com", "/"); got.status < 500 {
+				t.Errorf("%d %s", got.status, got.body)
+			}
+			if n := total(counts[retries]) - before; n != want {
+				t.Errorf("retries=%s: tried %d times, want %d", retries, n, want)
+			}
+		}
+	})
+}
+
+func total(list []*atomic.Int32) (n int32) {
+	for _, count := range list {
+		n += count.Load()
+	}
+	return n
+}

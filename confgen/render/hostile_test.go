@@ -21,7 +21,7 @@ var pieces = []string{
 var hostileKeys = []string{
 	"host", "path", "port", "default", "entrypoints", "weight", "priority", "enable", "x-host", "x-path", "a b-host", "host\n", "hots", "auth", "é-host",
 	"strip", "rewrite", "timeout-connect", "timeout-server", "timeout-tunnel", "timeout-queue", "x-strip", "x-rewrite",
-	"check", "check-interval", "check-fall", "sticky", "maxconn", "backup", "slowstart", "allow", "deny", "redirect", "redirect-from", "tls", "hsts", "balance", "headers-request", "headers-response",
+	"check", "check-interval", "check-fall", "retries", "compress", "sticky", "maxconn", "backup", "slowstart", "allow", "deny", "redirect", "redirect-from", "tls", "hsts", "balance", "headers-request", "headers-response",
 }
 
 func hostileValue(r *rand.Rand) string {

@@ -83,15 +83,15 @@ func TestMaxConn(t *testing.T) {
 // TestTimeoutQueue lets a request wait for a server longer than its label allows; nginx refuses
 // the label.
 func TestTimeoutQueue(t *testing.T) {
-	server, _ := busy(t, time.Second)
+	server, most := busy(t, time.Second)
 	s := catalog(t, "web n "+server+" passing 1 fairway-host=a.com fairway-maxconn=1 fairway-timeout-queue=200ms")
 	dir := t.TempDir()
 	address := start(t, 0, dir, viewFor(t, 0, s, dir))
 	first := make(chan answer, 1)
 	go func() { first <- get(t, address, "a.com", "/") }()
 	testbed.Eventually(t, 5*time.Second, "the server is taken", func() error {
-		if got := ask(t, dir+"/haproxy.sock", "show servers conn web"); !strings.Contains(got, " 1 ") {
-			return fmt.Errorf("connections: %s", got)
+		if most.Load() == 0 {
+			return errors.New("it has no request")
 		}
 		return nil
 	})
@@ -198,29 +198,9 @@ func TestOptionsAtRunTime(t *testing.T) {
 	dir := t.TempDir()
 	v := viewFor(t, 0, routetest.Snapshot(t, text.String()), dir)
 	address := start(t, 0, dir, v)
-	cfg, err := os.ReadFile(dir + "/haproxy.cfg")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, b := range v.Backends {
-		for line := range strings.Lines(string(cfg[strings.Index(string(cfg), "backend "+b.Name+"\n"):])) {
-			options, ok := strings.CutPrefix(strings.TrimSpace(line), "server n_")
-			if !ok {
-				continue
-			}
-			_, options, _ = strings.Cut(options, " weight ")
-			name := b.Name + "/new"
-			if got := ask(t, dir+"/haproxy.sock", "add server "+name+" "+service(t, "new")+" id 77 weight "+options); !strings.Contains(got, "registered") {
-				t.Fatalf("%s: %s", line, got)
-			}
-			if got := ask(t, dir+"/haproxy.sock", "add server "+b.Name+"/spare 127.0.0.1:9 id 78 weight "+options+" backup"); !strings.Contains(got, "registered") {
-				t.Fatalf("%s: %s", line, got)
-			}
-			if got := ask(t, dir+"/haproxy.sock", "set server "+name+" state ready"); strings.TrimSpace(got) != "" {
-				t.Fatal(got)
-			}
-			break
-		}
+		addServer(t, dir, b.Name, "new", service(t, "new"), "")
+		addServer(t, dir, b.Name, "spare", "127.0.0.1:9", " backup")
 		testbed.Eventually(t, 5*time.Second, b.Name+" sends to the new server", func() error {
 			for i := range 60 {
 				got := sendFrom(t, fmt.Sprintf("127.0.0.%d", i+1), address, fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: %s.com\r\nX-User: %d\r\nConnection: close\r\n\r\n", i, b.Name[1:], i))
@@ -230,5 +210,25 @@ func TestOptionsAtRunTime(t *testing.T) {
 			}
 			return errors.New("no request reached it")
 		})
+	}
+}
+
+// addServer adds a server to a running HAProxy, with what the file says of the first that the
+// backend has and more.
+func addServer(t *testing.T, dir, backend, name, address, more string) {
+	t.Helper()
+	cfg, err := os.ReadFile(dir + "/haproxy.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(cfg), "\nbackend "+backend+"\n")
+	_, line, _ := strings.Cut(section, " weight ")
+	options, _, _ := strings.Cut(line, "\n")
+	socket := dir + "/haproxy.sock"
+	if got := ask(t, socket, fmt.Sprintf("add server %s/%s %s id %d weight %s%s", backend, name, address, 1000+len(name), options, more)); !strings.Contains(got, "registered") {
+		t.Fatalf("%s: %s", options, got)
+	}
+	if got := ask(t, socket, "set server "+backend+"/"+name+" state ready"); strings.TrimSpace(got) != "" {
+		t.Fatal(got)
 	}
 }

@@ -3,6 +3,7 @@
 package render_test
 
 import (
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -264,7 +265,7 @@ func TestSticky(t *testing.T) {
 	s := routetest.Snapshot(t, text.String())
 	each(t, func(t *testing.T, proxy int, dir string) {
 		v := viewFor(t, proxy, s, dir)
-		ask := func(address, cookie, path string) (who, set string) {
+		from := func(address, cookie, path string) (who, set string) {
 			got := send(t, address, "GET "+path+" HTTP/1.1\r\nHost: a.com\r\n"+cookie+"Connection: close\r\n\r\n")
 			return got.who(), got.header.Get("Set-Cookie")
 		}
@@ -272,13 +273,13 @@ func TestSticky(t *testing.T) {
 		home := make(map[string]string) // server by cookie
 		servers, source := make(map[string]bool), make(map[string]bool)
 		for range 30 {
-			who, set := ask(address, "", "/")
+			who, set := from(address, "", "/")
 			cookie, attributes, _ := strings.Cut(set, ";")
 			if !strings.HasPrefix(cookie, "who=") || attributes != " Path=/; HttpOnly; SameSite=Lax" || home[cookie] != "" {
 				t.Fatalf("the cookie is %q", set)
 			}
 			home[cookie], servers[who] = who, true
-			who, _ = ask(address, "", "/source")
+			who, _ = from(address, "", "/source")
 			source[who] = true
 		}
 		if len(servers) != 4 || len(source) != 1 {
@@ -286,15 +287,54 @@ func TestSticky(t *testing.T) {
 		}
 		again := func(address string) {
 			for cookie, want := range home {
-				if who, set := ask(address, "Cookie: other=1; "+cookie+"\r\n", "/"); who != want || set != "" {
+				if who, set := from(address, "Cookie: other=1; "+cookie+"\r\n", "/"); who != want || set != "" {
 					t.Errorf("%s: %s, then %s with %q", cookie, want, who, set)
 				}
 			}
 		}
 		again(address)
+		if proxies[proxy].name == "haproxy" {
+			addServer(t, dir, "web", "new", service(t, "new"), "")
+			again(address)
+			testbed.Eventually(t, 5*time.Second, "the new server gets new clients", func() error {
+				if who, _ := from(address, "", "/"); who != "new" {
+					return fmt.Errorf("got %s", who)
+				}
+				return nil
+			})
+		}
 		v.Entrypoints[0].Port = testbed.Port(t)
 		other := t.TempDir()
 		v.Settings.StatsSocket, v.Settings.RunDir, v.Settings.GenerationSocket = other+"/haproxy.sock", other, other+"/generation.sock"
 		again(start(t, proxy, other, v)) // another front end
+	})
+}
+
+// TestCompress asks with and without gzip, beside a service that has no such label.
+func TestCompress(t *testing.T) {
+	s := catalog(t, "zip n ADDRESS passing 1 fairway-host=a.com fairway-compress=true\nplain n ADDRESS passing 1 fairway-host=b.com")
+	each(t, func(t *testing.T, proxy int, dir string) {
+		address := start(t, proxy, dir, viewFor(t, proxy, s, dir))
+		for _, c := range []struct{ host, accept, encoding string }{{"a.com", "gzip", "gzip"}, {"a.com", "identity", ""}, {"b.com", "gzip", ""}} {
+			got := send(t, address, "GET /x HTTP/1.1\r\nHost: "+c.host+"\r\nAccept-Encoding: "+c.accept+"\r\nConnection: close\r\n\r\n")
+			body := got.body
+			if c.encoding == "gzip" {
+				r, err := gzip.NewReader(strings.NewReader(body))
+				if err != nil {
+					t.Fatalf("%+v: %v in %q", c, err, body)
+				}
+				plain, err := io.ReadAll(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body = string(plain)
+				if !strings.Contains(got.header.Get("Vary"), "Accept-Encoding") {
+					t.Errorf("%+v: no Vary in %v", c, got.header)
+				}
+			}
+			if got.header.Get("Content-Encoding") != c.encoding || !strings.Contains(body, "GET /x\n") {
+				t.Errorf("%+v: %v\n%s", c, got.header, body)
+			}
+		}
 	})
 }

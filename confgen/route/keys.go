@@ -23,7 +23,7 @@ var keys = map[string]support{
 	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
 	"balance": works, "headers.request": works, "headers.response": works,
 	"redirect": works, "redirect-from": works, "tls": works, "hsts": works, "allow": works, "deny": works,
-	"sticky": works, "maxconn": works, "backup": works, "slowstart": works,
+	"retries": works, "compress": works, "sticky": works, "maxconn": works, "backup": works, "slowstart": works,
 	"check": works, "check.interval": works, "check.timeout": works, "check.rise": works, "check.fall": works,
 
 	"network": elsewhere,
@@ -31,9 +31,9 @@ var keys = map[string]support{
 	"cert":           later,
 	"backend.verify": later, "backend.sni": later, "backend.cert": later,
 	"group": later, "share": later,
-	"queue":   later,
-	"retries": later, "retry-on": later,
-	"cors": later, "errors": later, "compress": later,
+	"queue":    later,
+	"retry-on": later,
+	"cors":     later, "errors": later,
 	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
 	"drain": later,
 
@@ -46,7 +46,6 @@ var keys = map[string]support{
 // harmless are values of keys not supported yet that ask for what happens anyway.
 var harmless = map[string][]string{
 	"proto": {"http"}, "instance": {"*"},
-	"compress": {"false"},
 }
 
 // hyphened maps the form that keys have in meta to the one they have in a label.

@@ -41,7 +41,9 @@ var optionKeys = map[string]option{
 		read:   timing(readCheckTimeout),
 		unable: map[Proxy]string{Nginx: "nginx has no active checks in its open edition; leave the label out"},
 	},
-	"sticky": {read: readSticky},
+	"sticky":   {read: readSticky},
+	"retries":  {read: readRetries},
+	"compress": {read: readCompress},
 	"slowstart": {
 		read:   readSlowStart,
 		unable: map[Proxy]string{Nginx: "nginx has no slow start in its open edition; leave the label out"},

@@ -30,3 +30,16 @@ func readSlowStart(r reading, value string) (err error) {
 	r.wish.limits.SlowStart, err = parseDuration(value)
 	return err
 }
+
+func readRetries(r reading, value string) error {
+	n, err := parseInt(value, 0, 10)
+	if err == nil {
+		r.Retries = &n
+	}
+	return err
+}
+
+func readCompress(r reading, value string) (err error) {
+	r.Compress, err = parseBool(value)
+	return err
+}

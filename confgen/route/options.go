@@ -28,6 +28,8 @@ type Options struct {
 	Allow    []netip.Prefix `json:",omitempty"` // clients that may ask; none for all
 	Deny     []netip.Prefix `json:",omitempty"` // clients that may not, whatever Allow says
 	Balance  Balance        `json:",omitzero"`
+	Retries  *int           `json:",omitempty"` // on other servers; nil for the default
+	Compress bool           `json:",omitzero"`  // answers that are text
 	Check    Check          `json:",omitzero"`
 
 	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
