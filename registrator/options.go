@@ -15,6 +15,7 @@ import (
 	"fairway/registrator/docker"
 	"fairway/registrator/liveness"
 	"fairway/registrator/service"
+	"fairway/registrator/service/dialect"
 )
 
 // Options are all that the program needs to know.
@@ -61,6 +62,7 @@ func flags() []cli.Flag {
 		yes(what, "publish-loopback", "register ports that are bound to a loopback address"),
 		text(what, "prefix", "SERVICE_", "`PREFIX` of metadata in environment and labels"),
 		text(what, "routing-prefix", "fairway", "`PREFIX` of routing labels, without the dot"),
+		text(what, "dialects", strings.Join(dialect.Names(), ","), "comma `LIST` of other front ends whose labels and variables are read as routing labels; the first in which a container asks for a route counts; none for none"),
 		text(what, "deregister", string(service.Always), "`WHEN` an ended container's services go: always, or on-success to keep those of one that failed as critical"),
 
 		text(where, "docker-host", docker.DefaultHost, "`ADDRESS` of the Docker Engine"),
@@ -108,6 +110,9 @@ func optionsFrom(c *cli.Context) (Options, error) {
 	var err error
 	if s.Tags, err = service.ParseTags(c.String("tags")); err != nil {
 		return o, daemon.Usagef("--tags: %w", err)
+	}
+	if s.Dialects, err = dialect.Parse(c.String("dialects")); err != nil {
+		return o, daemon.Usagef("--dialects: %w", err)
 	}
 	if err := o.readChoices(c); err != nil {
 		return o, err

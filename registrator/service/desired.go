@@ -76,7 +76,8 @@ func (b *builder) container(c *Container) {
 		b.rest(c, life)
 		return
 	}
-	routes := readRouting(c, b.opt.RoutingPrefix, report)
+	routes := readRouting(c, b.opt, report)
+	b.explainRouting(c, routes)
 	at := b.locate(c, routes.network, report)
 	if at.kept {
 		b.rest(c, life.kept(at.why))

@@ -1,6 +1,10 @@
 package service
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"fairway/registrator/service/dialect"
+)
 
 // Options are the operator's choices. Defaults gives what holds where nothing was chosen.
 type Options struct {
@@ -20,6 +24,7 @@ type Options struct {
 	MergeTags       bool       // generic and port-specific SERVICE_TAGS add up; else the specific replace the generic
 	Prefix          string     // of metadata in environment and labels
 	RoutingPrefix   string     // of routing labels, without the dot
+	Dialects        []string   // other front ends whose labels are read, the first that asks for a route counts
 	Deregister      Deregister // what happens to the rows of a container that failed
 }
 
@@ -35,5 +40,5 @@ const (
 
 // Defaults are the options of a registrator started without flags, save for the node.
 func Defaults() Options {
-	return Options{Prefix: "SERVICE_", RoutingPrefix: "fairway", Deregister: Always}
+	return Options{Prefix: "SERVICE_", RoutingPrefix: "fairway", Dialects: dialect.Names(), Deregister: Always}
 }

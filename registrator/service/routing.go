@@ -11,12 +11,13 @@ import (
 
 // routing is what a container's labels, and those of its Swarm service, say about how the front
 // end reaches it. Keys are checked by confgen, which knows them; here they are only carried, to
-// the port they are meant for. Environment variables do not route.
+// the port they are meant for. Labels and variables of other front ends are read as such keys.
 type routing struct {
 	prefix  string
 	keys    []routingKey // sorted by key
 	network setting      // fairway.network
 	ports   []routePort  // fairway.port and fairway.<route>.port, longest route first
+	notes   []string     // how the words of another front end were read
 }
 
 type routingKey struct {
@@ -33,7 +34,8 @@ type routePort struct {
 
 // readRouting collects the labels under the prefix. Dots become hyphens, because Consul's meta
 // keys hold no dots; the label of the Swarm service wins over the container's.
-func readRouting(c *Container, prefix string, report reporter) routing {
+func readRouting(c *Container, opt Options, report reporter) routing {
+	prefix := opt.RoutingPrefix
 	found := make(map[string]setting)
 	read := func(labels map[string]string, from origin) {
 		for _, label := range slices.Sorted(maps.Keys(labels)) {
@@ -52,7 +54,7 @@ func readRouting(c *Container, prefix string, report reporter) routing {
 	}
 	read(c.Labels, fromLabel)
 	read(c.Task.ServiceLabels, fromSwarmService)
-	r := routing{prefix: prefix}
+	r := routing{prefix: prefix, notes: translate(c, opt, found, report)}
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		s := found[key]
 		route, isPort := strings.CutSuffix(key, "-port")
