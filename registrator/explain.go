@@ -84,7 +84,8 @@ func printChanges(out io.Writer, node string, o catalog.Observed, changes servic
 		if before[row.ID] {
 			verb = "change"
 		}
-		p.line("%s %s: %s at %s, %s (%s)\n", verb, row.ID, row.Name, hostPortOf(row), row.Status, row.Output)
+		status, output := row.Health()
+		p.line("%s %s: %s at %s, %s (%s)\n", verb, row.ID, row.Name, hostPortOf(row), status, output)
 	}
 	for _, problem := range append(plan.Problems, changes.Problems...) {
 		p.line("problem: container %s, %s: %s\n", problem.Container, problem.Label, problem.Reason)

@@ -81,6 +81,7 @@ func (r *report) tellChanges(p pass) {
 		before[row.ID] = true
 	}
 	for _, row := range p.changes.Put {
+		row.Status, row.Output = row.Health()
 		switch {
 		case refused[row.ID]:
 		case before[row.ID]:

@@ -14,6 +14,7 @@ import (
 	"fairway/internal/reconcile"
 	"fairway/registrator/catalog"
 	"fairway/registrator/docker"
+	"fairway/registrator/health"
 	"fairway/registrator/liveness"
 	"fairway/registrator/service"
 )
@@ -35,6 +36,7 @@ type program struct {
 	docker   *docker.Client
 	catalog  *catalog.Client
 	liveness *liveness.Client
+	checks   *health.Runner
 	wake     reconcile.Wake
 
 	dockerPart, eventsPart, consulPart, sessionPart, synced part
@@ -77,6 +79,7 @@ func (p *program) run(ctx context.Context) error {
 		Namespace: p.opt.Consul.Namespace, Partition: p.opt.Consul.Partition,
 		Log: p.d.Log.Named("liveness"), Failed: p.sessionPart.Set,
 	})
+	p.checks = health.New(health.Options{Exec: p.docker.Exec, Changed: p.wake.Now})
 	if err := p.work(ctx, options); err != nil {
 		return err
 	}
@@ -124,7 +127,7 @@ func nodeAddress(options service.Options) string {
 	return options.Node.IPv6.String()
 }
 
-// work runs the loop and all that wakes it until ctx ends. The first three end with ctx and never
+// work runs the loop and all that wakes it until ctx ends. All but the loop end with ctx and never
 // before; the loop ends last, so that what woke it is still written.
 func (p *program) work(ctx context.Context, options service.Options) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -151,6 +154,10 @@ func (p *program) work(ctx context.Context, options service.Options) error {
 			return nil
 		}
 	})
+	group.Go(func() error {
+		p.checks.Run(ctx)
+		return nil
+	})
 	group.Go(func() error { return p.loop(ctx, p.newSyncer(options), first) })
 	return group.Wait()
 }
@@ -167,7 +174,7 @@ func (p *program) newSyncer(options service.Options) *syncer {
 	again := time.AfterFunc(time.Hour, p.wake.Now)
 	again.Stop()
 	return &syncer{
-		options: options, docker: p.docker, catalog: p.catalog, again: again,
+		options: options, docker: p.docker, catalog: p.catalog, checks: p.checks, again: again,
 		report:     newReport(p.d.Log, p.d.Metrics),
 		dockerPart: p.dockerPart, consulPart: p.consulPart, synced: p.synced,
 	}
@@ -307,6 +314,8 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 	if err != nil {
 		return err
 	}
+	// Nobody stays to run checks: those that stand in the catalog stay as they are.
+	plan, _ = health.New(health.Options{}).Fill(plan, observed.Rows, time.Now())
 	changes := service.Diff(observed.Rows, plan)
 	if opt.DryRun {
 		return printChanges(out, options.Node.Name, observed, changes, plan)

@@ -6,6 +6,7 @@ import (
 
 	"fairway/registrator/catalog"
 	"fairway/registrator/docker"
+	"fairway/registrator/health"
 	"fairway/registrator/service"
 )
 
@@ -26,6 +27,7 @@ type syncer struct {
 	options service.Options
 	docker  containers
 	catalog rows
+	checks  *health.Runner
 	report  *report
 	words   words
 
@@ -47,6 +49,7 @@ func (s *syncer) pass(ctx context.Context) error {
 	if s.consulPart.Set(err); err != nil {
 		return s.report.failed(err)
 	}
+	plan, expiry := s.checks.Fill(plan, observed.Rows, started)
 	changes := service.Diff(observed.Rows, plan)
 	result, err := s.catalog.Apply(ctx, observed, s.words.freshen(changes, plan, started))
 	if s.consulPart.Set(err); err != nil {
@@ -54,7 +57,7 @@ func (s *syncer) pass(ctx context.Context) error {
 	}
 	s.synced.Set(nil)
 	s.report.done(pass{started, s.options.Node.Name, listing, plan, observed, changes, result})
-	s.lookAgain(listing.Again, result.Again)
+	s.lookAgain(listing.Again, result.Again, expiry)
 	return nil
 }
 

@@ -106,8 +106,9 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 		}})
 	}
 	names := make(map[string]string, len(o.Rows))
+	checks := make(map[string][]service.Check, len(o.Rows))
 	for _, row := range o.Rows {
-		names[row.ID] = row.Name
+		names[row.ID], checks[row.ID] = row.Name, row.Checks
 	}
 	for _, id := range changes.Delete {
 		u := unit{id: id, ops: api.TxnOps{{Service: &api.ServiceTxnOp{ // Consul wants the name, too, or refuses
@@ -119,14 +120,16 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 		}
 	}
 	for _, row := range changes.Put {
-		if u := c.put(row); c.due(u, now) {
+		u := c.put(row)
+		u.ops = append(u.ops, c.dropChecks(row, checks[row.ID])...)
+		if c.due(u, now) {
 			units = append(units, u)
 		}
 	}
 	return units
 }
 
-// put is a service and its check.
+// put is a service and its checks.
 func (c *Client) put(row service.Registration) unit {
 	s := api.AgentService{
 		ID: row.ID, Service: row.Name, Address: row.Address, Port: row.Port,
@@ -140,7 +143,7 @@ func (c *Client) put(row service.Registration) unit {
 		}
 		s.TaggedAddresses[name] = api.ServiceAddress{Address: a.IP.String(), Port: a.Port}
 	}
-	return unit{id: row.ID, row: row, ops: api.TxnOps{
+	u := unit{id: row.ID, row: row, ops: api.TxnOps{
 		{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: c.opt.Node.Name, Service: s}},
 		{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 			Node: c.opt.Node.Name, CheckID: checkPrefix + row.ID, Name: checkName, Type: checkType,
@@ -148,6 +151,10 @@ func (c *Client) put(row service.Registration) unit {
 			Namespace: c.opt.Namespace, Partition: c.opt.Partition,
 		}}},
 	}}
+	for _, k := range row.Checks {
+		u.ops = append(u.ops, c.putCheck(row, k))
+	}
+	return u
 }
 
 // due reports whether a row is to be tried now: it was not refused, or what is asked has changed
@@ -164,6 +171,13 @@ func batches(units []unit) func(yield func([]unit) bool) {
 		ops, size := 0, 0
 		for _, u := range units {
 			bytes := weigh(u)
+			if u.alone() { // and what is before it goes first, in order
+				if len(batch) > 0 && !yield(batch) || !yield([]unit{u}) {
+					return
+				}
+				batch, ops, size = nil, 0, 0
+				continue
+			}
 			if len(batch) > 0 && (ops+len(u.ops) > maxOps || size+bytes > maxBytes) {
 				if !yield(batch) {
 					return
@@ -248,6 +262,9 @@ func (c *Client) narrow(ctx context.Context, units []unit, r *Result, err error)
 // send sends units as one transaction and returns which of them it was refused for, by id. If
 // there are any, nothing was written.
 func (c *Client) send(ctx context.Context, units []unit, r *Result) (map[string]error, error) {
+	if len(units) == 1 && units[0].alone() {
+		return c.register(ctx, units[0], r)
+	}
 	var ops api.TxnOps
 	var owner []string // of each operation
 	for _, u := range units {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -315,6 +316,94 @@ func TestObserved_whatOthersPutOnTheNodeStays(t *testing.T) {
 	f.with(func() { f.checks[AliveID].Status = api.HealthCritical })
 	if done(t, c, plan()); f.take() != "2" || f.checks[AliveID].Status != api.HealthPassing {
 		t.Errorf("the node is not alive again: %+v", f.checks[AliveID])
+	}
+}
+
+// checked is a row with two active checks.
+func checked(status service.Status, output string) service.Plan {
+	p := plan("a")
+	way := service.Check{
+		Kind: service.HTTP, Target: "http://192.168.1.102:10000/h", Method: "HEAD", Header: "Host: a.test\nX-A: 1\nX-A: 2",
+		Interval: 15 * time.Second, Timeout: time.Second, DeregisterAfter: 10 * time.Minute, Status: status, Output: output,
+		Local: service.Local{Container: "c", SuccessBeforePassing: 2, FailuresBeforeWarning: 1, FailuresBeforeCritical: 1},
+	}
+	tcp := way
+	tcp.Kind, tcp.Target, tcp.Method, tcp.Header, tcp.DeregisterAfter = service.TCP, "192.168.1.102:10000", "", "", 0
+	p.Registrations[0].Checks = []service.Check{way, tcp}
+	return p
+}
+
+// TestApply_C72_severalChecks writes checks with their row, reads them back as they were, and takes
+// away what is not asked for any more.
+func TestApply_C72_severalChecks(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	severalChecks(t, c, checked, func() {
+		if got := f.take(); got != "6" {
+			t.Errorf("written in transactions of %s operations", got)
+		}
+	})
+}
+
+// severalChecks is the same against the fake and a real Consul.
+func severalChecks(t *testing.T, c *Client, checked func(service.Status, string) service.Plan, once func()) {
+	t.Helper()
+	done(t, c, checked(service.Critical, service.Unchecked))
+	once()
+	writes := func(p service.Plan) int { t.Helper(); return done(t, c, p).Written }
+	for range 3 {
+		if n := writes(checked(service.Critical, service.Unchecked)); n != 0 {
+			t.Fatalf("C94: %d writes without a change", n)
+		}
+	}
+	if writes(checked(service.Passing, "200 OK")) != 1 || writes(checked(service.Passing, "200 OK")) != 0 {
+		t.Error("a verdict is not one write")
+	}
+	if n := writes(checked(service.Passing, "204 No Content")); n != 0 {
+		t.Errorf("%d writes for other words", n)
+	}
+	less := checked(service.Passing, "200 OK")
+	less.Registrations[0].Checks = less.Registrations[0].Checks[1:]
+	if writes(less) != 1 || writes(less) != 0 {
+		t.Error("a check that is not asked for any more is not one write")
+	}
+	o, err := c.Observed(t.Context())
+	if err != nil || len(o.Rows) != 1 || len(o.Rows[0].Checks) != 1 || o.Rows[0].Checks[0].Kind != service.TCP {
+		t.Errorf("left %+v, %v", o.Rows, err)
+	}
+}
+
+// bothFamilies is a plan whose rows are reached over IPv4 and IPv6.
+func bothFamilies(p service.Plan) service.Plan {
+	for i := range p.Registrations {
+		p.Registrations[i].Addresses = map[string]service.Tagged{
+			"lan_ipv4": {IP: netip.MustParseAddr("192.168.1.102"), Port: 10000},
+			"lan_ipv6": {IP: netip.MustParseAddr("2001:db8::1"), Port: 10000},
+		}
+	}
+	return p
+}
+
+// TestApply_C94_taggedAddresses writes rows that Consul's transactions would write without their
+// tagged addresses.
+func TestApply_C94_taggedAddresses(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	f.refuse["hostname:b:80"] = 1
+	if r := done(t, c, bothFamilies(plan("a", "b", "c"))); len(r.Refused) != 1 {
+		t.Errorf("%+v", r)
+	}
+	f.holds("a", "c")
+	untilWritten(t, c, bothFamilies(plan("a", "b", "c")))
+	f.holds("a", "b", "c")
+	if r := done(t, c, bothFamilies(plan("a", "b", "c"))); r.Written != 0 {
+		t.Errorf("a pass without a change wrote: %+v", r)
+	}
+	done(t, c, bothFamilies(checked(service.Passing, "200 OK")))
+	less := bothFamilies(checked(service.Passing, "200 OK"))
+	less.Registrations[0].Checks = nil
+	if done(t, c, less).Written != 1 || done(t, c, less).Written != 0 {
+		t.Error("checks that are not asked for any more are not one write")
 	}
 }
 

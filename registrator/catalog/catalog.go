@@ -233,6 +233,7 @@ func rows(services []*api.AgentService, checks api.HealthChecks) []service.Regis
 		if check := byID[checkPrefix+s.ID]; check != nil && check.ServiceID == s.ID {
 			r.Status, r.Output = service.Status(check.Status), check.Output
 		}
+		r.Checks = activeChecks(s.ID, byID)
 		list = append(list, r)
 	}
 	return list

@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -90,6 +91,8 @@ func (f *fakeConsul) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		http.NotFound(w, r)
+	case path == "catalog/register":
+		f.register(w, r)
 	case path == "txn":
 		f.txn(w, r)
 	default:
@@ -102,6 +105,24 @@ func (f *fakeConsul) answer(w http.ResponseWriter, v any) {
 	if err := json.NewEncoder(w).Encode(v); err != nil {
 		f.t.Error(err)
 	}
+}
+
+func (f *fakeConsul) register(w http.ResponseWriter, r *http.Request) {
+	var request api.CatalogRegistration
+	if err := json.NewDecoder(r.Body).Decode(&request); err != nil || !request.SkipNodeUpdate {
+		f.t.Errorf("%+v: %v", request, err)
+	}
+	id := request.Service.ID
+	if f.refuse[id] > 0 {
+		f.refuse[id]--
+		http.Error(w, "Permission denied", http.StatusForbidden)
+		return
+	}
+	f.services[id] = request.Service
+	for _, k := range request.Checks {
+		f.checks[k.CheckID] = k
+	}
+	f.answer(w, true)
 }
 
 func (f *fakeConsul) txn(w http.ResponseWriter, r *http.Request) {
@@ -160,13 +181,16 @@ func (f *fakeConsul) apply(op *api.TxnOp) {
 		f.node = nil
 	case op.Service != nil && op.Service.Verb == api.ServiceSet:
 		s := op.Service.Service
+		s.TaggedAddresses = nil // as Consul does
 		f.services[s.ID] = &s
 	case op.Service != nil:
 		if op.Service.Service.Service == "" {
 			f.t.Error("Consul refuses a deletion without the service's name")
 		}
 		delete(f.services, op.Service.Service.ID)
-		delete(f.checks, "service:"+op.Service.Service.ID)
+		maps.DeleteFunc(f.checks, func(_ string, k *api.HealthCheck) bool { return k.ServiceID == op.Service.Service.ID })
+	case op.Check != nil && op.Check.Verb == api.CheckDelete:
+		delete(f.checks, op.Check.Check.CheckID)
 	case op.Check != nil:
 		c := op.Check.Check
 		f.checks[c.CheckID] = &c
@@ -209,8 +233,7 @@ func row(name string) service.Registration {
 	return service.Registration{
 		ID: "hostname:" + name + ":80", Name: name, Address: "192.168.1.102", Port: 10000,
 		Tags: []string{"b", "a"}, Meta: map[string]string{service.Owner: "0123456789ab:80/tcp", "region": "us"},
-		Addresses: map[string]service.Tagged{"lan_ipv4": {IP: netip.MustParseAddr("192.168.1.102"), Port: 10000}},
-		Weight:    3, EnableTagOverride: true, Status: service.Passing, Output: "running",
+		Weight: 3, EnableTagOverride: true, Status: service.Passing, Output: "running",
 	}
 }
 

@@ -47,6 +47,8 @@ type Options struct {
 
 // Client reads one engine. Containers and Watch may run at the same time.
 type Client struct {
+	unfinished unfinished // commands inside containers
+
 	opt    Options
 	engine atomic.Pointer[client.Client]
 	memory *memory

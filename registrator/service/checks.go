@@ -5,15 +5,14 @@ import (
 	"strings"
 )
 
-// containerCheck is what SERVICE_CHECK_* says about the check that every registration has: the
-// one that follows the container's own state.
-type containerCheck struct {
+// checks is what SERVICE_CHECK_* says about one port: about the check that every registration
+// has, which follows the container's own state, and about those that ask the service itself.
+type checks struct {
 	ignoreHealth bool   // CHECK_DOCKER=false
-	initial      Status // CHECK_INITIAL_STATUS: what a container that is still starting counts as
+	initial      Status // CHECK_INITIAL_STATUS: what holds before there is a verdict
+	active       []Check
+	port         uint16 // CHECK_PORT; zero for the port itself
 }
-
-// activeChecks are the kinds of checks that ask the service itself.
-var activeChecks = []string{"check_http", "check_https", "check_tcp", "check_grpc", "check_script", "check_cmd"}
 
 // checkDetails are the keys that say how an active check is made.
 var checkDetails = []string{
@@ -25,8 +24,8 @@ var checkDetails = []string{
 func isCheckKey(key string) bool { return strings.HasPrefix(key, "check_") }
 
 // readChecks reads the check keys of one port. They never become meta.
-func readChecks(settings map[string]setting, c *Container, report reporter) containerCheck {
-	var check containerCheck
+func readChecks(settings map[string]setting, p Port, c *Container, report reporter) checks {
+	var check checks
 	for key, s := range settings {
 		switch {
 		case !isCheckKey(key):
@@ -37,14 +36,17 @@ func readChecks(settings map[string]setting, c *Container, report reporter) cont
 		case key == "check_ttl":
 			// What it asks for is what the container check does by itself: passing while the
 			// container is up, and critical as soon as it is not.
-		case slices.Contains(activeChecks, key):
+		case key == "check_grpc":
 			if on, ok := parseBool(s.value); !ok || on {
-				report(s.label, "registrator does not run active checks yet; the check follows the container's state and its HEALTHCHECK")
+				report(s.label, "registrator does not run gRPC checks yet; the container's state and its other checks count")
 			}
+		case slices.Contains(Kinds, Kind(strings.TrimPrefix(key, "check_"))):
+			// Read below, in order.
 		case !slices.Contains(checkDetails, key):
 			report(s.label, "no check setting is called so; the kinds are CHECK_HTTP, HTTPS, TCP, GRPC, SCRIPT, CMD, TTL, DOCKER")
 		}
 	}
+	check.readActive(settings, p, c, report)
 	return check
 }
 
@@ -72,7 +74,7 @@ func readCheckDocker(s setting, c *Container, report reporter) (ignoreHealth boo
 }
 
 // apply says what a container's state means for a registration with this check.
-func (k containerCheck) apply(c *Container, l life) (Status, string) {
+func (k checks) apply(c *Container, l life) (Status, string) {
 	if c.State != Running || c.Stopping {
 		return l.status, l.output
 	}

@@ -20,10 +20,12 @@ type claim struct {
 	aliasRow  Registration // what an alias registers, without ID and name
 }
 
-// claim turns a slot into claims: one for each place it is reached at.
-func (b *builder) claim(c *Container, s *slot, slots []*slot, l life, report reporter) {
+// claim turns a slot into claims: one for each place it is reached at. stack is the container that
+// publishes its ports; nil where they are reached as they are.
+func (b *builder) claim(c *Container, s *slot, slots []*slot, stack *Container, l life, report reporter) {
 	row := Registration{Tags: b.tags(c, s, report)}
-	row.Status, row.Output = readChecks(s.settings, c, report).apply(c, l)
+	checks := readChecks(s.settings, s.port, c, report)
+	row.Status, row.Output = checks.apply(c, l)
 	row.Weight = weight(s.settings["weight"], report)
 	row.EnableTagOverride = tagOverride(s.settings["enable_tag_override"], report)
 	row.Name = b.name(c, s, len(slots) > 1, report)
@@ -41,7 +43,11 @@ func (b *builder) claim(c *Container, s *slot, slots []*slot, l life, report rep
 	for i, sp := range s.spots {
 		at := sp.at()
 		row.Address, row.Port, row.Addresses = at.Addr().String(), int(at.Port()), sp.tagged()
-		alias.Address, alias.Port, alias.Addresses = row.Address, row.Port, row.Addresses
+		row.Checks = checks.at(at, stack)
+		alias.Address, alias.Port, alias.Addresses, alias.Checks = row.Address, row.Port, row.Addresses, row.Checks
+		if i == 0 {
+			s.explainChecks(row)
+		}
 		wanted := id
 		if i > 0 {
 			wanted += ":" + s.distinct(sp)

@@ -95,8 +95,12 @@ func (b *builder) container(c *Container) {
 	if !slices.ContainsFunc(slots, func(s *slot) bool { return s.port.Protocol == "tcp" }) {
 		routes.unreachable(all, "", report)
 	}
+	var publisher *Container
+	if at.reach == byPublished {
+		publisher = at.stack
+	}
 	for _, s := range slots {
-		b.claim(c, s, slots, life, report)
+		b.claim(c, s, slots, publisher, life, report)
 	}
 }
 

@@ -27,7 +27,8 @@ type Changes struct {
 func (c Changes) Empty() bool { return len(c.Put) == 0 && len(c.Delete) == 0 }
 
 // Diff compares the rows of our node with the plan. An observed row carries the status and output
-// of its check "service:<ID>"; a row without that check has an empty status and is written again.
+// of its check "service:<ID>", and its active checks; a row without the former has an empty status
+// and is written again.
 //
 //	observed                    desired   change
 //	–                           x         put
@@ -73,7 +74,7 @@ func (c *Changes) compare(have, want Registration) {
 	switch {
 	case !have.sameButOutput(want) || state(have.Output) != state(want.Output):
 		c.Put = append(c.Put, want)
-	case have.Output != want.Output:
+	case have.Output != want.Output || !sameWords(have.Checks, want.Checks):
 		c.Stale = append(c.Stale, want)
 	}
 }
@@ -118,13 +119,16 @@ func foreign(want Registration, plan Plan) Problem {
 func (r Registration) Owned() bool { return r.Meta[Owner] != "" }
 
 // Equal reports whether two registrations are the same to Consul.
-func (r Registration) Equal(s Registration) bool { return r.sameButOutput(s) && r.Output == s.Output }
+func (r Registration) Equal(s Registration) bool {
+	return r.sameButOutput(s) && r.Output == s.Output && sameWords(r.Checks, s.Checks)
+}
 
 func (r Registration) sameButOutput(s Registration) bool {
 	return r.ID == s.ID && r.Name == s.Name && r.Address == s.Address && r.Port == s.Port &&
 		max(r.Weight, 1) == max(s.Weight, 1) && // Consul answers its default, 1, for none
 		r.EnableTagOverride == s.EnableTagOverride && r.Status == s.Status &&
-		slices.Equal(r.Tags, s.Tags) && maps.Equal(r.Meta, s.Meta) && maps.Equal(r.Addresses, s.Addresses)
+		slices.Equal(r.Tags, s.Tags) && maps.Equal(r.Meta, s.Meta) && maps.Equal(r.Addresses, s.Addresses) &&
+		slices.EqualFunc(r.Checks, s.Checks, Check.Same)
 }
 
 func byID(a, b Registration) int { return cmp.Compare(a.ID, b.ID) }

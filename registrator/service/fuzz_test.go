@@ -20,6 +20,7 @@ func FuzzDesired(f *testing.F) {
 	f.Add("SERVICE_ALIASES=udp,80,,a:b\nSERVICE_ID=hostname:web:80:udp", "fairway.=x\nfairway.port=http", "reg:5000/a/b@sha256:00", byte(2), "fe80::1%eth0")
 	f.Add("SERVICE_ID=x\nSERVICE_ALIASES=same\nSERVICE_TAGS=\\,\\", "fairway.container=1\nservice.id=y", "", byte(7), "0.0.0.0")
 	f.Add("SERVICE_70000-1_X=\nSERVICE_1-65535_UDP_IGNORE=0\nSERVICE_CHECK_INITIAL_STATUS=warning", "fairway.a.port=81\nfairway.a-b.port=80\nfairway.a.b.host=x", "///", byte(31), "::ffff:10.0.0.1")
+	f.Add("SERVICE_CHECK_HTTP=%zz\nSERVICE_CHECK_HEADER=a: b\nSERVICE_CHECK_METHOD=x y\nSERVICE_CHECK_INTERVAL=-1s", "SERVICE_CHECK_TCP=1\nSERVICE_CHECK_PORT=0\nSERVICE_81_CHECK_CMD=\xff", "a", byte(1), "::")
 	f.Add("SERVICE_fairway-container=beefbeefbeef:80/tcp\nSERVICE_FAIRWAY-HOST=x", "service.fairway-container=x\nfairway.network=shop", "a:b:c", byte(12), "224.0.0.1")
 	f.Fuzz(func(t *testing.T, env, labels, image string, how byte, address string) {
 		neighbour := Container{
@@ -101,6 +102,15 @@ var metaKey = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 func refusedByConsul(r Registration) string {
 	addr, err := netip.ParseAddr(r.Address)
 	texts := append([]string{r.ID, r.Name, r.Output}, r.Tags...)
+	for _, k := range r.Checks {
+		texts = append(texts, k.Target, k.Method, k.Output)
+		if header, ok := ParseHeader(k.Header); !ok || FormatHeader(header) != k.Header {
+			return fmt.Sprintf("header %q", k.Header)
+		}
+		if k.Interval < time.Second || k.Timeout <= 0 || k.DeregisterAfter < 0 || k.Status == "" {
+			return fmt.Sprintf("check %+v", k)
+		}
+	}
 	switch {
 	case r.ID == "" || r.Name == "":
 		return "no ID or no name"

@@ -73,6 +73,21 @@ func show(p Plan) string {
 		for _, key := range slices.Sorted(maps.Keys(r.Addresses)) {
 			fmt.Fprintf(&b, "  address %s %s\n", key, netip.AddrPortFrom(r.Addresses[key].IP, uint16(r.Addresses[key].Port)))
 		}
+		for _, k := range r.Checks {
+			way := k
+			way.Kind, way.Target, way.Status, way.Output, way.Container = "", "", "", "", ""
+			fmt.Fprintf(&b, "  check %s %q %s %q", k.Kind, k.Target, k.Status, k.Output)
+			for i, field := range []any{
+				way.Method, way.Header, way.Command, way.SkipVerify, way.Interval, way.Timeout, way.DeregisterAfter,
+				way.SuccessBeforePassing, way.FailuresBeforeWarning, way.FailuresBeforeCritical, way.Suspended,
+			} {
+				name := []string{"method", "header", "command", "skip-verify", "interval", "timeout", "deregister-after", "successes", "warning-after", "critical-after", "suspended"}[i]
+				if field != any("") && field != any(false) && field != any(time.Duration(0)) && field != any(1) {
+					fmt.Fprintf(&b, " %s=%v", name, field)
+				}
+			}
+			fmt.Fprintln(&b)
+		}
 		if r.Weight != 0 || r.EnableTagOverride {
 			fmt.Fprintf(&b, "  weight %d, tag override %t\n", r.Weight, r.EnableTagOverride)
 		}

@@ -18,6 +18,8 @@ type Registration struct {
 
 	Status Status // of the check "service:<ID>": the container's truth
 	Output string // why, in one line
+
+	Checks []Check // what asks the service itself, besides
 }
 
 // Tagged is an address and port under a name of its own.
