@@ -67,11 +67,20 @@ func NewChild(opt ChildOptions) (*Child, error) {
 // Run starts the proxy and stays until it has ended: because ctx did (then the result is nil),
 // or by itself. When the process is number 1 of a container, also run Reap.
 func (c *Child) Run(ctx context.Context) error {
+	// From now on a signal that is to be forwarded does not end this process, also while no child
+	// runs.
+	signals := make(chan os.Signal, 8)
+	if len(c.opt.Forward) > 0 {
+		for _, sig := range c.opt.Forward {
+			signal.Notify(signals, sig)
+		}
+		defer signal.Stop(signals)
+	}
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 15*time.Second
 	for {
 		began := time.Now()
-		err := c.once(ctx)
+		err := c.once(ctx, signals)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -118,7 +127,10 @@ func (c *Child) PID() int {
 }
 
 // once runs the child from start to end. The error is nil when it ended with code 0.
-func (c *Child) once(ctx context.Context) error {
+func (c *Child) once(ctx context.Context, signals <-chan os.Signal) error {
+	for len(signals) > 0 {
+		<-signals // What was meant for the child before needs not be done by a new one.
+	}
 	if c.opt.BeforeStart != nil {
 		if err := c.opt.BeforeStart(); err != nil {
 			return fmt.Errorf("prepare %s: %w", c.opt.Command[0], err)
@@ -130,16 +142,15 @@ func (c *Child) once(ctx context.Context) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// A worker that outlives its master keeps the output open; do not wait for that.
 	cmd.WaitDelay = 500 * time.Millisecond
-	release, err := start(cmd)
+	release, err := c.start(cmd)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.opt.Command[0], err)
 	}
 	defer release()
-	c.set(cmd)
-	defer c.set(nil)
+	defer c.clear()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	err = c.watch(ctx, cmd, ended)
+	err = c.watch(ctx, cmd, signals, ended)
 	// A worker that outlives its master cannot be spoken to and holds the ports.
 	if killErr := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); killErr != nil && !errors.Is(killErr, syscall.ESRCH) {
 		return errors.Join(err, fmt.Errorf("end workers of %s: %w", c.opt.Command[0], killErr))
@@ -147,21 +158,25 @@ func (c *Child) once(ctx context.Context) error {
 	return err
 }
 
-func (c *Child) set(cmd *exec.Cmd) {
+// start starts the child; who asks for it meanwhile waits until it is known.
+func (c *Child) start(cmd *exec.Cmd) (release func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cmd = cmd
+	release, err = start(cmd)
+	if err == nil {
+		c.cmd = cmd
+	}
+	return release, err
+}
+
+func (c *Child) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cmd = nil
 }
 
 // watch forwards signals until the child has ended, and ends it when ctx does.
-func (c *Child) watch(ctx context.Context, cmd *exec.Cmd, ended <-chan error) error {
-	signals := make(chan os.Signal, 8)
-	if len(c.opt.Forward) > 0 {
-		for _, sig := range c.opt.Forward {
-			signal.Notify(signals, sig)
-		}
-		defer signal.Stop(signals)
-	}
+func (c *Child) watch(ctx context.Context, cmd *exec.Cmd, signals <-chan os.Signal, ended <-chan error) error {
 	done := ctx.Done()
 	var kill <-chan time.Time
 	for {

@@ -50,6 +50,7 @@ type Conn struct {
 	conn     net.Conn
 	timeout  time.Duration
 	prompt   string // what stands before "> "
+	buffer   []byte // for reading
 	Commands int    // sent so far that were meant to change something
 }
 
@@ -78,7 +79,7 @@ func (s Socket) dial(ctx context.Context, prompt string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{conn: c, timeout: s.timeout(), prompt: prompt}
+	conn := &Conn{conn: c, timeout: s.timeout(), prompt: prompt, buffer: make([]byte, 16<<10)}
 	if _, err := conn.exchange(ctx, "prompt\n"); err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("open session on %s: %w", s.Path, err)
@@ -183,10 +184,9 @@ func (c *Conn) exchange(ctx context.Context, message string) (string, error) {
 // read returns what comes before the next prompt.
 func (c *Conn) read() (string, error) {
 	var answer []byte
-	buf := make([]byte, 64<<10)
 	for {
-		n, err := c.conn.Read(buf)
-		answer = append(answer, buf[:n]...)
+		n, err := c.conn.Read(c.buffer)
+		answer = append(answer, c.buffer[:n]...)
 		if body, ok := c.complete(answer); ok {
 			return body, nil
 		}
