@@ -69,6 +69,11 @@ func takesRequests(b route.Backend) bool {
 // Live reports whether the backend has a server that takes requests.
 func (b backendData) Live() bool { return takesRequests(b.Backend) }
 
+// Limited reports whether a label says anything of a single server.
+func (b backendData) Limited() bool {
+	return slices.ContainsFunc(b.Servers, func(s route.Server) bool { return s.Limits.Given() })
+}
+
 // OnlyBackups reports whether no server is there that the others could back up: nginx takes no
 // upstream of backups alone, and to HAProxy they are then like any others.
 func (b backendData) OnlyBackups() bool {

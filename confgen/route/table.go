@@ -84,6 +84,9 @@ type Limits struct {
 	Backup    bool          // gets requests only when no other server can take them
 }
 
+// Given reports whether a label says anything of the server.
+func (l Limits) Given() bool { return l != Limits{} }
+
 // State says whether a server gets new requests.
 type State string
 
