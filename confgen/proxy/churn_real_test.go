@@ -74,7 +74,7 @@ func (c *churn) step(structural bool) {
 }
 
 // churnLimit bounds a run on a busy machine: a third of the changes says enough.
-const churnLimit = 15 * time.Second
+const churnLimit = 10 * time.Second
 
 func (c *churn) run(changes, structuralEvery int) {
 	c.t.Helper()

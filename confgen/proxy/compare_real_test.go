@@ -123,7 +123,7 @@ func (r *rig) freshStart(main []byte) ([]string, error) {
 	if err := os.Mkdir(filepath.Join(dir, "run"), 0o755); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, testbed.Program(r.t, "haproxy"), "-db", "-f", filepath.Join(dir, "haproxy.cfg"))
 	var said bytes.Buffer
@@ -144,7 +144,7 @@ func (r *rig) freshStart(main []byte) ([]string, error) {
 // equal waits until everything is compared equal: a foreign reload may be under way.
 func (r *rig) equal() {
 	r.t.Helper()
-	testbed.Eventually(r.t, 10*time.Second, "wanted, disk, running and fresh haproxy are equal", r.compare)
+	testbed.Eventually(r.t, 30*time.Second, "wanted, disk, running and fresh haproxy are equal", r.compare)
 }
 
 func TestCompare_seesFalsification(t *testing.T) {

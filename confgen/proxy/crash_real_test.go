@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,6 +36,11 @@ func TestMain(m *testing.M) {
 	if file := os.Getenv(crashEnv); file != "" {
 		crash(file)
 		return
+	}
+	flag.Parse()
+	// These tests wait for HAProxy most of the time, and not for a processor.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

@@ -95,7 +95,7 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.child, r.stop, r.ended = child, cancel, make(chan error, 1)
 	go func() { r.ended <- child.Run(ctx) }()
-	testbed.Eventually(r.t, 5*time.Second, "haproxy answers", func() error {
+	testbed.Eventually(r.t, 30*time.Second, "haproxy answers", func() error {
 		_, err := r.target.driver.status(r.t.Context())
 		return err
 	})

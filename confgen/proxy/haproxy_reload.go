@@ -125,9 +125,12 @@ func (r *reloading) gone(ctx context.Context) bool {
 func (r *reloading) look(ctx context.Context) (done, silent bool, err error) {
 	if r.MasterSocket != "" {
 		procs, err := r.processes(ctx)
+		if ctx.Err() != nil {
+			return false, false, ctx.Err() // What was missing before says more.
+		}
 		if err != nil {
 			r.last = "the master does not answer: " + err.Error()
-			return false, !haproxy.Absent(err) || !r.gone(ctx), ctx.Err()
+			return false, !haproxy.Absent(err) || !r.gone(ctx), nil
 		}
 		if procs.Failed > 0 && procs.Reloads != r.procs.Reloads {
 			return false, false, r.reject("the master reports a failed reload; HAProxy's log says why")
@@ -138,9 +141,12 @@ func (r *reloading) look(ctx context.Context) (done, silent bool, err error) {
 		}
 	}
 	info, err := r.workerInfo(ctx)
+	if ctx.Err() != nil {
+		return false, false, ctx.Err()
+	}
 	if err != nil {
 		r.last = "the new worker does not answer: " + err.Error()
-		return false, false, ctx.Err()
+		return false, false, nil
 	}
 	if instance(info) == r.before.instance {
 		r.last = "the old worker still answers"
