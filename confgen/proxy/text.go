@@ -29,7 +29,12 @@ type text struct {
 
 func newText(pieces []string, config *haproxy.Config) *text {
 	x := &text{pieces: pieces, config: config}
-	x.digest = sync.OnceValue(func() string { return digest(x.bytes()) })
+	x.digest = sync.OnceValue(func() string {
+		h := sha256.New()
+		fmt.Fprintf(h, "%d:", x.size())
+		_ = x.write(h, "", nil) // A hash takes everything.
+		return hex.EncodeToString(h.Sum(nil))[:16]
+	})
 	return x
 }
 

@@ -162,29 +162,32 @@ func (c *Conn) servers(ctx context.Context, backend string) (map[string][]live, 
 }
 
 func parseServers(answer string) (map[string][]live, error) {
-	lines := strings.Split(answer, "\n")
-	if len(lines) < 2 || strings.TrimSpace(lines[0]) != "1" {
-		return nil, fmt.Errorf("read haproxy's servers: version line %q, expected 1", lines[0])
+	version, rest, found := strings.Cut(answer, "\n")
+	if !found || strings.TrimSpace(version) != "1" {
+		return nil, fmt.Errorf("read haproxy's servers: version line %q, expected 1", version)
 	}
+	titles, rest, _ := strings.Cut(rest, "\n")
 	column := map[string]int{}
-	for i, name := range strings.Fields(strings.TrimPrefix(lines[1], "#")) {
+	for i, name := range strings.Fields(strings.TrimPrefix(titles, "#")) {
 		column[name] = i
 	}
 	for _, name := range []string{"be_name", "srv_name", "srv_id", "srv_addr", "srv_port", "srv_uweight", "srv_admin_state"} {
 		if _, known := column[name]; !known {
-			return nil, fmt.Errorf("read haproxy's servers: no column %s in %q", name, lines[1])
+			return nil, fmt.Errorf("read haproxy's servers: no column %s in %q", name, titles)
 		}
 	}
+	numbers := numbersOf(column)
 	servers := map[string][]live{}
-	for _, line := range lines[2:] {
-		fields := strings.Fields(line)
+	var fields []string
+	for line := range strings.Lines(rest) {
+		fields = slices.AppendSeq(fields[:0], strings.FieldsSeq(line))
 		if len(fields) == 0 {
 			continue
 		}
 		if len(fields) < len(column) {
 			return nil, fmt.Errorf("read haproxy's servers: line %q is short", line)
 		}
-		l, err := parseLive(fields, column)
+		l, err := parseLive(fields, column, numbers)
 		if err != nil {
 			return nil, fmt.Errorf("read haproxy's servers: line %q: %w", line, err)
 		}
@@ -194,23 +197,41 @@ func parseServers(answer string) (map[string][]live, error) {
 	return servers, nil
 }
 
-func parseLive(fields []string, column map[string]int) (live, error) {
+// numberColumn is a column with a number in it.
+type numberColumn struct {
+	index int
+	of    func(l *live, admin *int) *int
+}
+
+// numbersOf finds the columns with numbers that this HAProxy has.
+func numbersOf(column map[string]int) []numberColumn {
+	var list []numberColumn
+	for name, of := range map[string]func(l *live, admin *int) *int{
+		"srv_id":                     func(l *live, _ *int) *int { return &l.id },
+		"srv_port":                   func(l *live, _ *int) *int { return &l.port },
+		"srv_uweight":                func(l *live, _ *int) *int { return &l.weight },
+		"srv_admin_state":            func(_ *live, admin *int) *int { return admin },
+		"srv_time_since_last_change": func(l *live, _ *int) *int { return &l.age },
+		"srv_check_state":            func(l *live, _ *int) *int { return &l.check },
+		"srv_agent_state":            func(l *live, _ *int) *int { return &l.agent },
+	} {
+		if i, known := column[name]; known {
+			list = append(list, numberColumn{i, of})
+		}
+	}
+	return list
+}
+
+func parseLive(fields []string, column map[string]int, numbers []numberColumn) (live, error) {
 	l := live{name: fields[column["srv_name"]]}
 	l.address, _ = netip.ParseAddr(fields[column["srv_addr"]]) // "-" for a unix socket
 	admin := 0
-	for name, to := range map[string]*int{
-		"srv_id": &l.id, "srv_port": &l.port, "srv_uweight": &l.weight, "srv_admin_state": &admin,
-		"srv_time_since_last_change": &l.age, "srv_check_state": &l.check, "srv_agent_state": &l.agent,
-	} {
-		i, known := column[name]
-		if !known {
-			continue
-		}
-		n, err := strconv.Atoi(fields[i])
+	for _, c := range numbers {
+		n, err := strconv.Atoi(fields[c.index])
 		if err != nil {
-			return live{}, fmt.Errorf("column %s: %w", name, err)
+			return live{}, fmt.Errorf("column %d: %w", c.index+1, err)
 		}
-		*to = n
+		*c.of(&l, &admin) = n
 	}
 	l.maint, l.drain = admin&adminMaint != 0, admin&adminDrain != 0
 	return l, nil
