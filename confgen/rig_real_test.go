@@ -139,8 +139,10 @@ func (r *rig) confgen(args ...string) *confgen {
 			r.t.Errorf("run: %v", err)
 		}
 	})
-	addr, err := d.Addr(r.t.Context())
-	if err != nil {
+	listening, stopWaiting := context.WithCancel(r.t.Context())
+	go func() { <-done; stopWaiting() }()
+	addr, err := d.Addr(listening)
+	if err != nil { // it has ended; the clean-up says why
 		r.t.Fatal(err)
 	}
 	c.addr = addr.String()
