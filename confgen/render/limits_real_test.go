@@ -107,10 +107,11 @@ func TestTimeoutQueue(t *testing.T) {
 // ask sends a command to HAProxy's runtime socket.
 func ask(t testing.TB, socket, command string) string {
 	t.Helper()
-	c, err := net.Dial("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var c net.Conn
+	testbed.Eventually(t, 5*time.Second, "the socket answers", func() (err error) {
+		c, err = net.Dial("unix", socket) // its name comes a moment after the listeners
+		return err
+	})
 	defer c.Close()
 	if _, err := io.WriteString(c, command+"\n"); err != nil {
 		t.Fatal(err)

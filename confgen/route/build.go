@@ -129,6 +129,9 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 	}
 	if len(list) > 0 {
 		for _, in := range silent {
+			if meansAnotherPort(in, list) {
+				continue
+			}
 			b.perInstance(said, name, in.ID, Problem{
 				Key:    b.parser.name + ".host",
 				Reason: "carries no routing label, but other instances of the service do; it gets no requests",
@@ -136,6 +139,13 @@ func (b *builder) readInstances(name string, instances []*Instance) []candidate 
 		}
 	}
 	return list
+}
+
+// meansAnotherPort reports whether an instance without routing labels is so on purpose: it is no
+// TCP port, or another port of its container is the one that carries them.
+func meansAnotherPort(in *Instance, list []candidate) bool {
+	container, _, udp := owner(in)
+	return udp || container != "" && slices.ContainsFunc(list, func(c candidate) bool { return c.container == container })
 }
 
 // perInstance reports a problem for the first instance that has it and counts the others.
