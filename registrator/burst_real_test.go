@@ -42,20 +42,20 @@ func TestBurst(t *testing.T) {
 	testbed.Eventually(t, soon, "the catalog is equal to the engine", w.equal)
 
 	w.sub("theCheckerSeesAFalsifiedRow", func(t *testing.T, w *world) {
-		w.engine.Run("start", "b0")
+		w.engine.Run("run", "-d", "-P", "--name", "fresh", "web", "-abrupt") // the others may be in any state
 		testbed.Eventually(t, soon, "the catalog is equal to the engine", w.equal)
-		port := w.published("b0")
-		s := w.service(id("b0"))
+		port := w.published("fresh")
+		s := w.service(id("fresh"))
 		if s.Port != port {
 			t.Fatalf("port %d, want %d", s.Port, port)
 		}
-		w.engine.Run("pause", "b0")
-		w.row(id("b0"), "critical: paused")
+		w.engine.Run("pause", "fresh")
+		w.row(id("fresh"), "critical: paused")
 		want, err := w.wanted()
 		if err != nil {
 			t.Fatal(err)
 		}
-		want[id("b0")] = passing
+		want[id("fresh")] = passing
 		if w.same(want) == nil {
 			t.Error("a wrong row passes for right")
 		}
