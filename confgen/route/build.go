@@ -23,7 +23,7 @@ func Build(s Snapshot, set Settings) Table {
 	for i := range services {
 		claims = b.service(&services[i], claims)
 	}
-	routes := b.settle(claims)
+	routes := b.settle(b.pools(claims))
 	sortProblems(b.problems)
 	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
 	return Table{
@@ -39,6 +39,7 @@ type builder struct {
 	parser   *parser
 	names    map[string]bool // backend names given out
 	backends []Backend
+	variants map[string][]variant // by group
 	problems []Problem
 }
 
@@ -70,6 +71,7 @@ func (b *builder) read(s Snapshot) []service {
 		order[i] = &s.Services[i]
 	}
 	slices.SortStableFunc(order, func(x, y *Service) int { return cmp.Compare(x.Name, y.Name) })
+	overrides := b.overrides(s)
 	services := make([]service, 0, len(order))
 	var instances []*Instance
 	for i := 0; i < len(order); {
@@ -81,7 +83,7 @@ func (b *builder) read(s Snapshot) []service {
 			}
 		}
 		slices.SortFunc(instances, compareInstances)
-		if c := b.readInstances(name, instances); len(c) > 0 {
+		if c := b.readInstances(name, instances, overrides[name]); len(c) > 0 {
 			services = append(services, service{name: name, candidates: c})
 		}
 	}
@@ -93,16 +95,19 @@ func compareInstances(x, y *Instance) int {
 		cmp.Compare(x.Address, y.Address), cmp.Compare(x.Port, y.Port))
 }
 
-func (b *builder) readInstances(name string, instances []*Instance) []candidate {
+func (b *builder) readInstances(name string, instances []*Instance, settings []setting) []candidate {
 	var variants []*parsed
 	said := make(said)
 	var list []candidate
 	var silent []*Instance
 	for _, in := range instances {
-		i := slices.IndexFunc(variants, func(v *parsed) bool { return b.parser.sameLabels(v.of, in) })
+		own := forInstance(settings, in.ID)
+		i := slices.IndexFunc(variants, func(v *parsed) bool {
+			return b.parser.sameLabels(v.of, in) && slices.Equal(v.settings, own)
+		})
 		if i < 0 {
 			i = len(variants)
-			variants = append(variants, b.parser.parse(in))
+			variants = append(variants, b.parser.parse(in, own))
 		}
 		labels := variants[i]
 		if len(labels.problems) > 0 {

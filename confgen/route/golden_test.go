@@ -80,7 +80,8 @@ func check(t *testing.T, a *txtar.Archive, name, got string) {
 
 func shuffled(s route.Snapshot, seed uint64) route.Snapshot {
 	r := rand.New(rand.NewPCG(seed, 1))
-	out := route.Snapshot{Services: slices.Clone(s.Services)}
+	out := route.Snapshot{Services: slices.Clone(s.Services), Overrides: slices.Clone(s.Overrides)}
+	r.Shuffle(len(out.Overrides), func(i, j int) { out.Overrides[i], out.Overrides[j] = out.Overrides[j], out.Overrides[i] })
 	r.Shuffle(len(out.Services), func(i, j int) { out.Services[i], out.Services[j] = out.Services[j], out.Services[i] })
 	for i := range out.Services {
 		list := slices.Clone(out.Services[i].Instances)

@@ -26,11 +26,12 @@ var keys = map[string]support{
 	"retries": works, "compress": works, "sticky": works, "maxconn": works, "backup": works, "slowstart": works,
 	"check": works, "check.interval": works, "check.timeout": works, "check.rise": works, "check.fall": works,
 
+	"maintenance": works, "group": works, "share": works,
+
 	"network": elsewhere,
 
 	"cert":           later,
 	"backend.verify": later, "backend.sni": later, "backend.cert": later,
-	"group": later, "share": later,
 	"queue":    later,
 	"retry-on": later,
 	"cors":     later, "errors": later,

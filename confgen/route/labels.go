@@ -17,6 +17,9 @@ type wish struct {
 	priority    int
 	weight      int    // -1 when not given
 	port        int    // 0 when not given
+	maintenance bool   // the instance gets nothing new
+	group       string // of routes that services share; "" for none
+	share       int    // of the group's requests in percent; -1 when not given
 	limits      Limits // of this instance alone
 	options     *Options
 	detours     []detour
@@ -29,6 +32,8 @@ type parsed struct {
 	wishes   []*wish // sorted by name
 	silent   bool    // no routing label at all
 	problems []Problem
+	settings []setting            // of operators, live
+	set      map[[2]string]string // route and key that they decide → where that stands
 }
 
 // parser reads labels under one set of settings.
@@ -66,13 +71,14 @@ func (p *parser) sameLabels(a, b *Instance) bool {
 }
 
 // parse never fails: what it cannot use becomes a problem.
-func (p *parser) parse(in *Instance) *parsed {
-	out := &parsed{of: in}
+func (p *parser) parse(in *Instance, settings []setting) *parsed {
+	out := &parsed{of: in, settings: settings}
 	raw := p.collect(in, out)
 	if len(raw) == 0 {
 		out.silent = true
 		return out
 	}
+	p.override(out, raw)
 	base := raw[""]
 	if enabled, given := p.boolean(out, "", base, "enable"); given && !enabled {
 		return out
@@ -135,6 +141,9 @@ func (p *parser) unknown(out *parsed, rest string) {
 }
 
 func (p *parser) problem(out *parsed, route, key, reason string) {
+	if path, ok := out.set[[2]string{route, key}]; ok {
+		reason = overridden(path) + reason
+	}
 	out.problems = append(out.problems, Problem{Key: label(p.name, route, key), Reason: reason})
 }
 
@@ -176,6 +185,7 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 	}
 	w.port = p.number(out, name, inherit, "port", 0, parsePort)
 	w.weight = p.number(out, name, inherit, "weight", -1, func(s string) (int, error) { return parseInt(s, 0, 256) })
+	p.live(out, w, inherit)
 	own := func(key string) (string, string, bool) { v, ok := raw[key]; return v, name, ok }
 	w.priority = p.number(out, name, own, "priority", 0, func(s string) (int, error) { return parseInt(s, -1e6, 1e6) })
 	entrypointsOK := p.readEntrypoints(out, w, inherit)

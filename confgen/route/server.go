@@ -49,7 +49,8 @@ func newer(a, b *Instance) bool {
 }
 
 // servers turns the members of a backend into servers, one per address and port (F21: an
-// instance that comes back under a new ID is the same server), sorted by name.
+// instance that comes back under a new ID is the same server), sorted by name. Their weights
+// still have to be scaled.
 func (b *builder) servers(members []member) []Server {
 	latest := members
 	if len(members) > 1 {
@@ -73,12 +74,11 @@ func (b *builder) servers(members []member) []Server {
 			State:   Maint,
 			Limits:  m.wish.limits,
 		}
-		if m.in.Status == Passing || m.in.Status == Warning {
+		if (m.in.Status == Passing || m.in.Status == Warning) && !m.wish.maintenance {
 			list[i].State = Ready
 		}
 	}
 	b.lastResort(latest, list)
-	scale(list)
 	slices.SortFunc(list, func(x, y Server) int { return cmp.Compare(x.Name, y.Name) })
 	numberServers(list)
 	return list
@@ -91,7 +91,7 @@ func (b *builder) lastResort(members []member, list []Server) {
 		return
 	}
 	for i, m := range members {
-		if m.in.Status != Maintenance {
+		if m.in.Status != Maintenance && !m.wish.maintenance {
 			list[i].State = Ready
 		}
 	}

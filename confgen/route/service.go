@@ -19,7 +19,7 @@ func (b *builder) service(s *service, claims []Route) []Route {
 				members = append(members, member{in: c.in, addr: c.addr, wish: w})
 			}
 		}
-		groups := groupByClaims(members)
+		groups := groupByClaims(b.pooled(s.name, name, members))
 		for i, group := range groups {
 			lead := leader(group)
 			b.differences(s.name, name, lead, group)
@@ -27,6 +27,7 @@ func (b *builder) service(s *service, claims []Route) []Route {
 				b.apart(s.name, name, groups[0], lead)
 			}
 			servers := b.servers(reachable(group))
+			scale(servers)
 			at := slices.IndexFunc(own, func(o Backend) bool {
 				return slices.Equal(o.Servers, servers) && o.Options.Equal(lead.wish.options)
 			})
@@ -159,7 +160,7 @@ func reachable(group []member) []member {
 }
 
 // perInstanceKeys may differ between instances: they say something of the instance alone.
-var perInstanceKeys = map[string]bool{"weight": true, "port": true, "maxconn": true, "backup": true, "slowstart": true}
+var perInstanceKeys = map[string]bool{"weight": true, "port": true, "maintenance": true, "maxconn": true, "backup": true, "slowstart": true}
 
 // differences shows which values lost to the leader's.
 func (b *builder) differences(service, name string, lead member, group []member) {

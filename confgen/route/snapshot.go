@@ -6,7 +6,8 @@ package route
 // Snapshot is the part of the catalog that carries routing keys, at one moment.
 // The order of services and instances carries no meaning: Build sorts.
 type Snapshot struct {
-	Services []Service `json:"services"`
+	Services  []Service  `json:"services"`
+	Overrides []Override `json:"overrides,omitempty"`
 }
 
 // Service is a Consul service and all its registered instances, healthy or not.

@@ -63,7 +63,15 @@ type Backend struct {
 	Name    string // [a-z0-9._-], safe in both proxies' configurations and in file names
 	Service string // the Consul service
 	Servers []Server
-	Options *Options // nil when its labels ask for nothing more
+	Options *Options  // nil when its labels ask for nothing more
+	Pool    []Variant // the services that share it; none when it is one service's own
+}
+
+// Variant is one service's part of a backend that services of one group share.
+type Variant struct {
+	Service string
+	Route   string `json:",omitzero"` // the <route> of its labels
+	Percent int    // of the requests, while it has a server that takes them; rounded
 }
 
 // Server is one instance as the proxy sees it.

@@ -6,7 +6,8 @@
 //
 // The columns are service, node, address and port, status and create index. What follows is
 // meta, except id=, weight= and tag=. A word may be quoted like a Go string, as in
-// "fairway-host=a b". Lines that start with # are comments.
+// "fairway-host=a b". Lines that start with # are comments. A line "override web/weight 50" is a
+// value that an operator set live.
 package routetest
 
 import (
@@ -27,8 +28,13 @@ import (
 func Snapshot(t testing.TB, text string) route.Snapshot {
 	t.Helper()
 	services := make(map[string][]route.Instance)
+	var s route.Snapshot
 	for n, line := range strings.Split(text, "\n") {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		if words, err := split(line); err == nil && words[0] == "override" && len(words) == 3 {
+			s.Overrides = append(s.Overrides, route.Override{Path: words[1], Value: words[2]})
 			continue
 		}
 		name, in, err := instance(line)
@@ -37,7 +43,6 @@ func Snapshot(t testing.TB, text string) route.Snapshot {
 		}
 		services[name] = append(services[name], in)
 	}
-	var s route.Snapshot
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		s.Services = append(s.Services, route.Service{Name: name, Instances: services[name]})
 	}
@@ -147,6 +152,9 @@ func Print(t route.Table) string {
 	}
 	for _, b := range t.Backends {
 		fmt.Fprintf(&out, "%s (%s)\n", b.Name, b.Service)
+		for _, v := range b.Pool {
+			fmt.Fprintf(&out, "  %s gets %d %%\n", strings.TrimSpace(v.Service+" "+v.Route), v.Percent)
+		}
 		if b.Options != nil {
 			text, err := json.Marshal(b.Options)
 			if err != nil {
