@@ -57,6 +57,11 @@ func flags() []cli.Flag {
 		yes(catListen, "access-log", "the proxy logs a line for each request"),
 		number(catListen, "max-conn", 0, "most connections of the proxy at once; 0 leaves it to the proxy"),
 		text(catListen, "proxy-version", "", "`VERSION` of the proxy, such as 1.27.4, to use what newer ones can; default: asked of nginx when it is on PATH"),
+		text(catListen, "instance", "", "`NAME` of this front end, for routes whose label instance names the ones that serve them"),
+		texts(catListen, "user-list", "`NAME=FILE` of people whom the label auth=NAME lets in, as htpasswd writes it; may be repeated"),
+		texts(catListen, "error-pages", "`NAME=FOLDER` of pages, such as 503.html, that the label errors=NAME answers with; may be repeated"),
+		texts(catListen, "trusted-proxy", "`NETWORK` of proxies in front of this one, such as 10.0.0.0/8, whose X-Forwarded-For is believed; may be repeated"),
+		texts(catListen, "allow-snippets", "`SERVICE` whose labels may hold raw lines of the proxy's configuration, * for every service; may be repeated"),
 		yes(catListen, "no-last-resort", "send nobody to a service whose every instance is failing, instead of to those still registered"),
 	}
 	for _, t := range timeouts {

@@ -51,7 +51,10 @@ func behindTheWord(c *cli.Context) error {
 
 // start reads the command line and does what it says.
 func start(c *cli.Context, child []string) error {
-	opt, err := optionsFrom(c, child)
+	if len(child) == 0 && c.NArg() > 0 {
+		return daemon.Usagef("argument %q: want none; a proxy's command goes behind confgen run --", c.Args().First())
+	}
+	opt, err := optionsFrom(c.Context, commandLine{c}, child)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,11 +18,10 @@ import (
 	"fairway/confgen/watch"
 	"fairway/internal/consul"
 	"fairway/internal/daemon"
-
-	"github.com/urfave/cli/v2"
 )
 
-// Options are all that the program needs to know. optionsFrom fills them from the command line.
+// Options are all that the program needs to know. optionsFrom fills them from
+// the command line or the configuration file.
 type Options struct {
 	Consul   consul.Config
 	Routing  route.Settings
@@ -68,13 +68,14 @@ type Reload struct{ Method, Arg string }
 // main files of the proxies, which the default templates write.
 var mainFile = map[string]string{"haproxy": "haproxy.cfg", "nginx": "nginx.conf"}
 
-// optionsFrom reads the command line; every error names the flag and what it takes. child is the
-// command of confgen run.
-func optionsFrom(c *cli.Context, child []string) (Options, error) {
+// optionsFrom reads the settings of one proxy; every error names the setting and what it takes.
+// child is the command of confgen run.
+func optionsFrom(ctx context.Context, c settings, child []string) (Options, error) {
 	o := Options{
 		Consul: consul.FromFlags(c),
 		Routing: route.Settings{
 			Prefix: c.String("routing-prefix"), NoLastResort: c.Bool("no-last-resort"),
+			Instance: c.String("instance"), Snippets: c.StringSlice("allow-snippets"),
 		},
 		Render:   render.DefaultSettings(),
 		Template: c.StringSlice("template"),
@@ -88,8 +89,9 @@ func optionsFrom(c *cli.Context, child []string) (Options, error) {
 			Docker: docker.Options{Host: c.String("docker-host"), CertPath: c.String("docker-cert-path")},
 		},
 	}
-	for _, step := range []func(*cli.Context) error{
-		o.readProxy, o.readReload, o.readChild, o.readListen, o.readStats, o.readTimes, o.readModes,
+	reload := func(c settings) error { return o.readReload(ctx, c) }
+	for _, step := range []func(settings) error{
+		o.readProxy, reload, o.readChild, o.readListen, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readModes,
 	} {
 		if err := step(c); err != nil {
 			return o, err
@@ -102,7 +104,7 @@ func optionsFrom(c *cli.Context, child []string) (Options, error) {
 	return o, nil
 }
 
-func (o *Options) readProxy(c *cli.Context) error {
+func (o *Options) readProxy(c settings) error {
 	p := &o.Proxy
 	if len(p.Child) > 0 && !c.IsSet("proxy") {
 		if base := filepath.Base(p.Child[0]); mainFile[base] != "" {
@@ -110,25 +112,25 @@ func (o *Options) readProxy(c *cli.Context) error {
 		}
 	}
 	if mainFile[p.Kind] == "" {
-		return daemon.Usagef("--proxy %q: want haproxy or nginx", p.Kind)
+		return c.refuse("proxy", " %q: want haproxy or nginx", p.Kind)
 	}
 	if p.Dir == "" {
-		return daemon.Usagef("--dir: want a folder")
+		return c.refuse("dir", ": want a folder")
 	}
 	dir, err := filepath.Abs(p.Dir)
 	if err != nil {
-		return daemon.Usagef("--dir: %w", err)
+		return c.refuse("dir", ": %w", err)
 	}
 	p.Dir = dir
 	if o.Routing.Prefix == "" {
-		return daemon.Usagef("--routing-prefix: want at least one character")
+		return c.refuse("routing-prefix", ": want at least one character")
 	}
 	if n := o.Consul.MaxConns; n < watch.MinConnections {
-		return daemon.Usagef("--consul-connections %d: want at least %d", n, watch.MinConnections)
+		return c.refuse("consul-connections", " %d: want at least %d", n, watch.MinConnections)
 	}
 	for _, path := range o.Template {
 		if _, err := os.Stat(path); err != nil {
-			return daemon.Usagef("--template: %w", err)
+			return c.refuse("template", ": %w", err)
 		}
 	}
 	state := orElse(c.String("state-dir"), filepath.Join(p.Dir, ".confgen"))
@@ -156,7 +158,7 @@ func (o *Options) socket(said, name string) (here, there string) {
 	return said, said
 }
 
-func (o *Options) readReload(c *cli.Context) error {
+func (o *Options) readReload(ctx context.Context, c settings) error {
 	p := &o.Proxy
 	method, arg, _ := strings.Cut(c.String("reload"), ":")
 	if method == "" {
@@ -166,7 +168,7 @@ func (o *Options) readReload(c *cli.Context) error {
 		}
 	}
 	const want = "want master[:SOCKET], pidfile[:FILE], container:NAME, command:PROGRAM ARGS or child"
-	bad := func(why string) error { return daemon.Usagef("--reload %s: %s; %s", method, why, want) }
+	bad := func(why string) error { return c.refuse("reload", " %s: %s; %s", method, why, want) }
 	switch method {
 	case "master":
 		if p.Kind != "haproxy" {
@@ -190,19 +192,19 @@ func (o *Options) readReload(c *cli.Context) error {
 		return bad("no such method")
 	}
 	p.Reload = Reload{Method: method, Arg: arg}
-	o.Render.Version = orElse(c.String("proxy-version"), proxyVersion(c.Context, p.Kind))
+	o.Render.Version = orElse(c.String("proxy-version"), proxyVersion(ctx, p.Kind))
 	p.CheckCommand = checkCommand(p.Kind, c.String("check-command"), o.Render)
 	return nil
 }
 
 // readChild completes a command that is only the proxy's name.
-func (o *Options) readChild(c *cli.Context) error {
+func (o *Options) readChild(c settings) error {
 	p := &o.Proxy
 	switch on := c.String("on-proxy-exit"); on {
 	case "restart", "exit":
 		p.Follow = on == "exit"
 	default:
-		return daemon.Usagef("--on-proxy-exit %q: want restart or exit", on)
+		return c.refuse("on-proxy-exit", " %q: want restart or exit", on)
 	}
 	if len(p.Child) == 0 {
 		return nil
@@ -233,7 +235,7 @@ func masterSocket(command []string) string {
 	return strings.TrimPrefix(path, "unix@")
 }
 
-func (o *Options) readListen(c *cli.Context) error {
+func (o *Options) readListen(c settings) error {
 	o.Render.Certificate = c.String("tls-certificates")
 	o.Render.AccessLog = c.Bool("access-log")
 	o.Render.MaxConn = c.Int("max-conn")
@@ -247,7 +249,7 @@ func (o *Options) readListen(c *cli.Context) error {
 	for _, text := range declared {
 		e, err := parseEntrypoint(text)
 		if err != nil {
-			return daemon.Usagef("--entrypoint %q: %w", text, err)
+			return c.refuse("entrypoint", " %q: %w", text, err)
 		}
 		o.Routing.Entrypoints = append(o.Routing.Entrypoints, e)
 	}
@@ -275,37 +277,37 @@ func parseEntrypoint(text string) (route.Entrypoint, error) {
 	return route.Entrypoint{Name: name, Address: host, Port: int(number), TLS: hasOption}, nil
 }
 
-func (o *Options) readStats(c *cli.Context) error {
+func (o *Options) readStats(c settings) error {
 	o.Render.StatsUser, o.Render.StatsPassword = c.String("stats-user"), c.String("stats-password")
 	o.Render.StatsEntrypoint = c.String("stats-entrypoint")
 	if file := c.String("stats-password-file"); file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return daemon.Usagef("--stats-password-file: %w", err)
+			return c.refuse("stats-password-file", ": %w", err)
 		}
 		o.Render.StatsPassword = strings.TrimRight(string(data), "\r\n")
 		if o.Render.StatsPassword == "" {
-			return daemon.Usagef("--stats-password-file: %s is empty", file)
+			return c.refuse("stats-password-file", ": %s is empty", file)
 		}
 	}
 	if (o.Render.StatsUser == "") != (o.Render.StatsPassword == "") {
-		return daemon.Usagef("--stats-user and --stats-password (or --stats-password-file): want both or neither")
+		return c.refuse("stats-user", " and stats-password (or stats-password-file): want both or neither")
 	}
 	known := slices.ContainsFunc(o.Routing.Entrypoints, func(e route.Entrypoint) bool { return e.Name == o.Render.StatsEntrypoint })
 	if o.Render.Stats() && !known {
-		return daemon.Usagef("--stats-entrypoint %q: no such --entrypoint", o.Render.StatsEntrypoint)
+		return c.refuse("stats-entrypoint", " %q: no such --entrypoint", o.Render.StatsEntrypoint)
 	}
 	if o.Render.Stats() && o.Proxy.Kind != "haproxy" {
-		return daemon.Usagef("--stats-user: only haproxy has a stats page")
+		return c.refuse("stats-user", ": only haproxy has a stats page")
 	}
 	return nil
 }
 
-func (o *Options) readTimes(c *cli.Context) error {
+func (o *Options) readTimes(c settings) error {
 	for _, t := range timeouts {
 		d := c.Duration(t.flag)
 		if d < time.Millisecond {
-			return daemon.Usagef("--%s %s: want at least 1ms", t.flag, d)
+			return c.refuse(t.flag, " %s: want at least 1ms", d)
 		}
 		*t.of(&o.Render) = d
 	}
@@ -313,24 +315,21 @@ func (o *Options) readTimes(c *cli.Context) error {
 	o.Proxy.StopTimeout = o.Render.HardStopAfter + time.Second
 	for _, name := range []string{"timeout", "resync", "empty-grace", "check-timeout", "reload-timeout", "reload-interval"} {
 		if d := c.Duration(name); d < time.Millisecond {
-			return daemon.Usagef("--%s %s: want at least 1ms", name, d)
+			return c.refuse(name, " %s: want at least 1ms", d)
 		}
 	}
 	if n := c.Int("old-workers"); n < 1 {
-		return daemon.Usagef("--old-workers %d: want at least 1", n)
+		return c.refuse("old-workers", " %d: want at least 1", n)
 	}
 	return nil
 }
 
-func (o *Options) readModes(c *cli.Context) error {
+func (o *Options) readModes(c settings) error {
 	if o.Diff && !o.DryRun {
-		return daemon.Usagef("--diff: only together with --dry-run")
+		return c.refuse("diff", ": only together with --dry-run")
 	}
 	if o.Once && o.DryRun {
-		return daemon.Usagef("--once and --dry-run: want one of them")
-	}
-	if len(o.Proxy.Child) == 0 && c.NArg() > 0 {
-		return daemon.Usagef("argument %q: want none; a proxy's command goes behind confgen run --", c.Args().First())
+		return c.refuse("once", " and --dry-run: want one of them")
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func parse(t *testing.T, args ...string) (Options, error) {
 	var opt Options
 	app := &cli.App{Name: "confgen", Flags: flags(), Action: func(c *cli.Context) error {
 		var err error
-		opt, err = optionsFrom(c, child)
+		opt, err = optionsFrom(c.Context, commandLine{c}, child)
 		return err
 	}}
 	err := app.Run(append([]string{"confgen"}, args...))
@@ -144,7 +144,7 @@ func TestOptions_refusals(t *testing.T) {
 		`--entrypoint "web=nowhere:80": address "nowhere"`:     {"--entrypoint", "web=nowhere:80"},
 		`--entrypoint "web=:80/ssl": want NAME=`:               {"--entrypoint", "web=:80/ssl"},
 		"entrypoint websecure speaks TLS":                      {"--entrypoint", "websecure=:443/tls"},
-		"--stats-user and --stats-password":                    {"--stats-user", "me"},
+		"--stats-user and stats-password":                      {"--stats-user", "me"},
 		"--stats-password-file: open /nowhere":                 {"--stats-password-file", "/nowhere"},
 		`--stats-entrypoint "x": no such`:                      {"--stats-user", "a", "--stats-password", "b", "--stats-entrypoint", "x"},
 		"only haproxy has a stats page":                        {"--proxy", "nginx", "--stats-user", "a", "--stats-password", "b"},
@@ -157,7 +157,6 @@ func TestOptions_refusals(t *testing.T) {
 		"--once and --dry-run":                                 {"--once", "--dry-run"},
 		"confgen run keeps a proxy running":                    {"--once", "--", "haproxy"},
 		`--on-proxy-exit "panic": want restart or exit`:        {"--on-proxy-exit", "panic"},
-		`argument "nonsense": want none`:                       {"nonsense"},
 	} {
 		_, err := parse(t, args...)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -187,6 +186,13 @@ func TestMain_runOfAMissingProgram(t *testing.T) {
 		t.Errorf("exit code %d, want %d", code, daemon.ExitUsage)
 	}
 	if err := newApp().Run(args); err == nil || !strings.Contains(err.Error(), `"nosuch"`) {
+		t.Error(err)
+	}
+}
+
+func TestMain_argumentsAreNotLost(t *testing.T) {
+	err := newApp().Run([]string{"confgen", "--dir", t.TempDir(), "nonsense"})
+	if err == nil || !strings.Contains(err.Error(), `argument "nonsense": want none`) {
 		t.Error(err)
 	}
 }

@@ -87,7 +87,7 @@ func (r *rig) options(args ...string) Options {
 	}
 	app := &cli.App{Name: "confgen", Flags: flags(), Action: func(c *cli.Context) error {
 		var err error
-		opt, err = optionsFrom(c, child)
+		opt, err = optionsFrom(c.Context, commandLine{c}, child)
 		return err
 	}}
 	err := app.Run(append([]string{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -92,7 +93,7 @@ func (r *Renderer) Render(v View) ([]File, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.now != v.Settings {
+	if !reflect.DeepEqual(r.now, v.Settings) {
 		clear(r.memory)
 		r.now = v.Settings
 	}

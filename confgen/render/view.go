@@ -35,10 +35,32 @@ type Settings struct {
 	Certificate string // PEM file with certificate and key; for HAProxy also a folder of them
 	Version     string // of the proxy, such as "1.27.4", where known: newer directives are used
 
+	UserLists      []UserList     // sorted by name
+	PageSets       []PageSet      // sorted by name
+	TrustedProxies []netip.Prefix // whose word is taken for where a client comes from
+
 	MaxConn       int           // connections at once; 0 leaves it to the proxy
 	HardStopAfter time.Duration // how long an old worker may finish requests after a reload
 	AccessLog     bool          // one line a request on standard output
 	Timeouts      Timeouts
+}
+
+// UserList are the people whom a route lets in that names the list (label auth).
+type UserList struct {
+	Name  string // [a-z0-9-]
+	Users []User // in the order of their file
+}
+
+// User is one of them.
+type User struct {
+	Name string
+	Hash string // of the password, as crypt(3) writes it: "$6$…", "$2y$…"
+}
+
+// PageSet are the answers that a route gives instead of a status's own page (label errors).
+type PageSet struct {
+	Name  string         // [a-z0-9-]
+	Pages map[int]string // HTML by status, such as 503
 }
 
 // Timeouts of the proxy. None may be zero: a proxy without one waits for ever.

@@ -7,6 +7,14 @@ type Settings struct {
 	Entrypoints []Entrypoint // none for web on port 80
 	Proxy       Proxy        // what the table is for: labels that it cannot follow are problems
 
+	// Instance is the name of this front end. Routes whose label instance names others are not
+	// its own; "" is a front end that has no name and serves only routes that name none.
+	Instance string
+
+	UserLists []string // names that the label auth may give
+	PageSets  []string // names that the label errors may give
+	Snippets  []string // services whose labels may hold raw lines of configuration; "*" for all
+
 	// NoLastResort leaves a backend whose every instance is failing without a ready server.
 	// By default such a backend keeps sending to those still registered rather than to nobody.
 	NoLastResort bool

@@ -65,8 +65,15 @@ func Flags() []cli.Flag {
 	}
 }
 
+// Values are the values of flags; a cli.Context has them.
+type Values interface {
+	String(name string) string
+	Bool(name string) bool
+	Int(name string) int
+}
+
 // FromFlags reads what Flags declared.
-func FromFlags(c *cli.Context) Config {
+func FromFlags(c Values) Config {
 	return Config{
 		Addresses:  splitList(c.String("consul-addr")),
 		TLS:        c.Bool("consul-ssl"),
