@@ -16,6 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	grpchealth "google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
 	"fairway/internal/testbed"
 )
 
@@ -240,7 +245,8 @@ func TestActiveChecks(t *testing.T) {
 func TestDeregisterAfter_C74(t *testing.T) {
 	w := newWorld(t)
 	s := newSite(t)
-	w.start(func(o *Options) { o.IP = s.ip })
+	at := func(o *Options) { o.IP = s.ip }
+	stop := w.start(at)
 	w.ready()
 	w.run("c74", "-e", "SERVICE_CHECK_HTTP=/", "-e", "SERVICE_CHECK_PORT="+s.port, "-e", "SERVICE_CHECK_INTERVAL=1s",
 		"-e", "SERVICE_CHECK_DEREGISTER_AFTER=3s", "-e", "SERVICE_CHECK_INITIAL_STATUS=passing", "web")
@@ -261,4 +267,97 @@ func TestDeregisterAfter_C74(t *testing.T) {
 	})
 	s.code.Store(http.StatusOK)
 	w.check("c74", "http", fmt.Sprintf("passing: GET http://%s:%s/: 200 OK", s.ip, s.port))
+
+	// A restart in the middle counts on.
+	s.code.Store(http.StatusInternalServerError)
+	w.check("c74", "http", fmt.Sprintf("critical: GET http://%s:%s/: 500 Internal Server Error", s.ip, s.port))
+	critical = time.Now()
+	testbed.Eventually(t, soon, "two of the three seconds are over", func() error {
+		if left := 2*time.Second - time.Since(critical); left > 0 {
+			return fmt.Errorf("%s left", left)
+		}
+		return nil
+	})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	checks, _, err := w.consul.Client.Health().Node(testNode, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted := false
+	for _, k := range checks {
+		noted = noted || strings.HasPrefix(k.Notes, "critical since ")
+	}
+	if !noted {
+		t.Errorf("no check notes since when it is critical: %+v", checks)
+	}
+	w.start(at)
+	restarted := time.Now()
+	w.row(id("c74"), "")
+	if took := time.Since(restarted); took > 2800*time.Millisecond {
+		t.Errorf("gone %s after a restart: counted anew", took)
+	}
+}
+
+// TestGRPC_C71 asks a real gRPC server for its health, over TLS and without.
+func TestGRPC_C71(t *testing.T) {
+	w := newWorld(t)
+	s := newSite(t)
+	w.start(func(o *Options) { o.IP = s.ip })
+	w.ready()
+	serve := func(opts ...grpc.ServerOption) (*grpchealth.Server, string) {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", net.JoinHostPort(s.ip, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, h := grpc.NewServer(opts...), grpchealth.NewServer()
+		grpc_health_v1.RegisterHealthServer(server, h)
+		go func() { _ = server.Serve(l) }() // ends with Stop
+		t.Cleanup(server.Stop)
+		return h, l.Addr().String()
+	}
+	run := func(name, address string, env ...string) {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"-e", "SERVICE_CHECK_PORT=" + port, "-e", "SERVICE_CHECK_INTERVAL=1s"}
+		for _, e := range env {
+			args = append(args, "-e", e)
+		}
+		w.run(name, append(args, "web")...)
+	}
+	plain, address := serve()
+	run("plain", address, "SERVICE_CHECK_GRPC=shop.v1.Cart")
+	asked := "gRPC health of " + address + ", service shop.v1.Cart: "
+	w.check("plain", "grpc", "critical: "+asked+"NotFound: unknown service")
+	plain.SetServingStatus("shop.v1.Cart", grpc_health_v1.HealthCheckResponse_SERVING)
+	w.check("plain", "grpc", "passing: "+asked+"SERVING")
+	plain.SetServingStatus("shop.v1.Cart", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	w.check("plain", "grpc", "critical: "+asked+"NOT_SERVING")
+
+	borrowed := httptest.NewUnstartedServer(nil) // only for its certificate, which nobody vouches for
+	borrowed.StartTLS()
+	t.Cleanup(borrowed.Close)
+	_, address = serve(grpc.Creds(credentials.NewServerTLSFromCert(&borrowed.TLS.Certificates[0])))
+	run("unverified", address, "SERVICE_CHECK_GRPC=true", "SERVICE_CHECK_GRPC_USE_TLS=true", "SERVICE_CHECK_TLS_SKIP_VERIFY=true")
+	w.check("unverified", "grpc", "passing: gRPC health of "+address+": SERVING")
+	run("verified", address, "SERVICE_CHECK_GRPC=true", "SERVICE_CHECK_GRPC_USE_TLS=true")
+	testbed.Eventually(t, soon, "the certificate is refused", func() error {
+		got, err := w.checkNow("verified", "grpc")
+		if err == nil && (!strings.HasPrefix(got, "critical: ") || !strings.Contains(got, "certificate")) {
+			err = fmt.Errorf("is %q", got)
+		}
+		return err
+	})
+	checks, _, err := w.consul.Client.Health().Node(testNode, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range checks { // what Consul is told of how it is made
+		if k.CheckID == "check:"+id("unverified")+":grpc" && (k.Definition.GRPC != address || !k.Definition.GRPCUseTLS || !k.Definition.TLSSkipVerify) {
+			t.Errorf("%+v", k)
+		}
+	}
 }

@@ -329,7 +329,12 @@ func checked(status service.Status, output string) service.Plan {
 	}
 	tcp := way
 	tcp.Kind, tcp.Target, tcp.Method, tcp.Header, tcp.DeregisterAfter = service.TCP, "192.168.1.102:10000", "", "", 0
-	p.Registrations[0].Checks = []service.Check{way, tcp}
+	grpc := tcp
+	grpc.Kind, grpc.Target, grpc.UseTLS, grpc.SkipVerify = service.GRPC, "192.168.1.102:10000/shop.v1.Cart", true, true
+	if status == service.Critical {
+		way.CriticalSince = time.Date(2026, 11, 22, 12, 0, 0, 5e6, time.UTC)
+	}
+	p.Registrations[0].Checks = []service.Check{way, tcp, grpc}
 	return p
 }
 
@@ -339,7 +344,7 @@ func TestApply_C72_severalChecks(t *testing.T) {
 	f := newFakeConsul(t)
 	c := f.clientOf()
 	severalChecks(t, c, checked, func() {
-		if got := f.take(); got != "6" {
+		if got := f.take(); got != "7" {
 			t.Errorf("written in transactions of %s operations", got)
 		}
 	})
@@ -350,6 +355,9 @@ func severalChecks(t *testing.T, c *Client, checked func(service.Status, string)
 	t.Helper()
 	done(t, c, checked(service.Critical, service.Unchecked))
 	once()
+	if o, err := c.Observed(t.Context()); err != nil || !slices.Equal(stripped(o.Rows[0].Checks), stripped(checked(service.Critical, service.Unchecked).Registrations[0].Checks)) {
+		t.Errorf("read back as %+v, %v", o.Rows, err)
+	}
 	writes := func(p service.Plan) int { t.Helper(); return done(t, c, p).Written }
 	for range 3 {
 		if n := writes(checked(service.Critical, service.Unchecked)); n != 0 {
@@ -368,9 +376,18 @@ func severalChecks(t *testing.T, c *Client, checked func(service.Status, string)
 		t.Error("a check that is not asked for any more is not one write")
 	}
 	o, err := c.Observed(t.Context())
-	if err != nil || len(o.Rows) != 1 || len(o.Rows[0].Checks) != 1 || o.Rows[0].Checks[0].Kind != service.TCP {
+	if err != nil || len(o.Rows) != 1 || len(o.Rows[0].Checks) != 2 || o.Rows[0].Checks[0].Kind != service.TCP {
 		t.Errorf("left %+v, %v", o.Rows, err)
 	}
+}
+
+// stripped are checks without what the catalog does not keep.
+func stripped(checks []service.Check) []service.Check {
+	checks = slices.Clone(checks)
+	for i := range checks {
+		checks[i].Local = service.Local{}
+	}
+	return checks
 }
 
 // bothFamilies is a plan whose rows are reached over IPv4 and IPv6.

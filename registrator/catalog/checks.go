@@ -1,6 +1,9 @@
 package catalog
 
 import (
+	"strings"
+	"time"
+
 	"github.com/hashicorp/consul/api"
 
 	"fairway/registrator/service"
@@ -24,16 +27,46 @@ func activeChecks(serviceID string, byID map[string]*api.HealthCheck) []service.
 		}
 		d := check.Definition
 		k := service.Check{
-			Kind: kind, Method: d.Method, Header: service.FormatHeader(d.Header), SkipVerify: d.TLSSkipVerify,
+			Kind: kind, Method: d.Method, Header: service.FormatHeader(d.Header), UseTLS: d.GRPCUseTLS, SkipVerify: d.TLSSkipVerify,
 			Interval: d.IntervalDuration, Timeout: d.TimeoutDuration, DeregisterAfter: d.DeregisterCriticalServiceAfterDuration,
-			Status: service.Status(check.Status), Output: check.Output,
+			Status: service.Status(check.Status), Output: check.Output, CriticalSince: parseSince(check.Notes),
 		}
-		if k.Target = d.HTTP; kind == service.TCP {
+		switch kind {
+		case service.HTTP, service.HTTPS:
+			k.Target = d.HTTP
+		case service.TCP:
 			k.Target = d.TCP
+		case service.GRPC:
+			k.Target = d.GRPC
+		case service.Script, service.Cmd:
 		}
 		list = append(list, k)
 	}
 	return list
+}
+
+// sincePrefix begins the notes of a check whose row goes when it has been critical for too long.
+const sincePrefix = "critical since "
+
+// formatSince keeps where people see it, too, how long a check has been critical.
+func formatSince(k service.Check) string {
+	if k.DeregisterAfter <= 0 || k.CriticalSince.IsZero() {
+		return ""
+	}
+	return sincePrefix + k.CriticalSince.UTC().Format(time.RFC3339Nano)
+}
+
+// parseSince reads what formatSince wrote; zero for all else.
+func parseSince(notes string) time.Time {
+	text, found := strings.CutPrefix(notes, sincePrefix)
+	if !found {
+		return time.Time{}
+	}
+	since, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{} // somebody else's words: counted from now
+	}
+	return since.UTC()
 }
 
 // putCheck writes an active check as Consul describes one, although registrator runs it: whoever
@@ -51,11 +84,13 @@ func (c *Client) putCheck(row service.Registration, k service.Check) *api.TxnOp 
 		}
 	case service.TCP:
 		definition.TCP = k.Target
+	case service.GRPC:
+		definition.GRPC, definition.GRPCUseTLS = k.Target, k.UseTLS
 	case service.Script, service.Cmd:
 	}
 	return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 		Node: c.opt.Node.Name, CheckID: activeID(row.ID, k.Kind), Name: string(k.Kind) + " check", Type: string(k.Kind),
-		ServiceID: row.ID, ServiceName: row.Name, Status: string(k.Status), Output: k.Output, Definition: definition,
+		ServiceID: row.ID, ServiceName: row.Name, Status: string(k.Status), Output: k.Output, Notes: formatSince(k), Definition: definition,
 		Namespace: c.opt.Namespace, Partition: c.opt.Partition,
 	}}}
 }

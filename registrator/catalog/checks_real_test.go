@@ -18,7 +18,7 @@ func TestChecks_C63_asConsulHoldsThem(t *testing.T) {
 	c := New(consul, Options{Node: service.Node{Name: "hostname", IPv4: netip.MustParseAddr("192.168.1.102")}})
 	severalChecks(t, c, checked, func() {
 		checks, _, err := consul.Health().Checks("a", nil)
-		if err != nil || len(checks) != 3 {
+		if err != nil || len(checks) != 4 {
 			t.Fatalf("%v, %v", checks, err)
 		}
 		for _, k := range checks {

@@ -48,8 +48,7 @@ type entry struct {
 	phase   time.Duration // of its interval, at which it runs
 	running context.CancelFunc
 
-	successes, failures int       // in a row
-	criticalSince       time.Time // zero while it is not
+	successes, failures int // in a row
 }
 
 // New returns a runner that runs nothing yet.
@@ -60,7 +59,7 @@ func New(opt Options) *Runner {
 // Fill makes the checks of a plan those that run, and returns the plan with the verdicts as they
 // are. What was never run has the status the catalog holds for it, so that a restart of registrator
 // changes nothing, else its initial one. A row that has been critical for its deregister time is
-// left out; again is when the next is due for that, zero for none.
+// left out, also when it became critical before this start; again is when the next is due for that, zero for none.
 func (r *Runner) Fill(plan service.Plan, observed []service.Registration, now time.Time) (filled service.Plan, again time.Duration) {
 	held := make(map[string]service.Registration, len(observed))
 	for _, row := range observed {
@@ -113,12 +112,14 @@ func newEntry(id string, row service.Registration, check service.Check, held ser
 	if held.Meta[service.Owner] == e.owner {
 		for _, k := range held.Checks {
 			if k.Kind == check.Kind && k.SameWay(check) {
-				e.check.Status, e.check.Output = k.Status, k.Output
+				e.check.Status, e.check.Output, e.check.CriticalSince = k.Status, k.Output, k.CriticalSince
 			}
 		}
 	}
-	if e.check.Status == service.Critical {
-		e.criticalSince = now
+	if e.check.Status != service.Critical {
+		e.check.CriticalSince = time.Time{}
+	} else if since := e.check.CriticalSince; since.IsZero() || since.After(now) { // no clock of ours wrote the latter
+		e.check.CriticalSince = kept(now)
 	}
 	return e
 }
@@ -129,12 +130,15 @@ func (e *entry) sameAs(row service.Registration, k service.Check) bool {
 	return e.owner == row.Meta[service.Owner] && k.Local == e.check.Local && k.SameWay(e.check) && slices.Equal(e.env, envOf(row))
 }
 
+// kept is a time as the catalog keeps it.
+func kept(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
 // untilGone is how long a critical check may stay so before its row goes.
 func (e *entry) untilGone(now time.Time) (left time.Duration, counts bool) {
-	if e.check.DeregisterAfter <= 0 || e.criticalSince.IsZero() {
+	if e.check.DeregisterAfter <= 0 || e.check.CriticalSince.IsZero() {
 		return 0, false
 	}
-	return e.criticalSince.Add(e.check.DeregisterAfter).Sub(now), true
+	return e.check.CriticalSince.Add(e.check.DeregisterAfter).Sub(now), true
 }
 
 // Run runs checks until ctx ends, and returns when the last of them has.
@@ -230,9 +234,9 @@ func (r *Runner) done(id string, e *entry, status service.Status, output string,
 	if e.check.Status == before {
 		return first && e.check.Output != service.Unchecked
 	}
-	e.criticalSince = time.Time{}
+	e.check.CriticalSince = time.Time{}
 	if e.check.Status == service.Critical {
-		e.criticalSince = now
+		e.check.CriticalSince = kept(now)
 	}
 	return true
 }

@@ -13,12 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"go.uber.org/goleak"
-
 	"fairway/registrator/service"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // answers is an Exec whose exit codes the test says, by command.
 type answers struct {
@@ -242,6 +238,30 @@ func TestRunner_C74_goneAfterItsDeregisterTime(t *testing.T) {
 		b.answer("a", 0)
 		<-time.After(10 * time.Second)
 		b.is(t, r, service.Passing)
+	})
+}
+
+// TestRunner_C74_aRestartCountsOn hands what the catalog holds of one runner to another.
+func TestRunner_C74_aRestartCountsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := row("a", func(k *service.Check) { k.DeregisterAfter = 10 * time.Minute })
+		first, again := New(Options{}).Fill(plan(r), nil, time.Now())
+		if again != 10*time.Minute {
+			t.Fatalf("at first again in %s", again)
+		}
+		<-time.After(7 * time.Minute)
+		p, again := New(Options{}).Fill(plan(r), first.Registrations, time.Now())
+		if len(p.Registrations) != 1 || again != 3*time.Minute {
+			t.Errorf("after a restart %d rows, again in %s", len(p.Registrations), again)
+		}
+		<-time.After(3 * time.Minute)
+		if p, _ = New(Options{}).Fill(plan(r), first.Registrations, time.Now()); len(p.Registrations) != 0 {
+			t.Error("a restart at the end keeps the row")
+		}
+		first.Registrations[0].Checks[0].CriticalSince = time.Now().Add(time.Hour) // another clock, or another hand
+		if _, again = New(Options{}).Fill(plan(r), first.Registrations, time.Now()); again != 10*time.Minute {
+			t.Errorf("critical since tomorrow: again in %s", again)
+		}
 	})
 }
 

@@ -29,6 +29,8 @@ func (r *Runner) ask(ctx context.Context, k service.Check, env []string) (servic
 		status, output = askHTTP(ctx, k)
 	case service.TCP:
 		status, output = askTCP(ctx, k)
+	case service.GRPC:
+		status, output = askGRPC(ctx, k)
 	case service.Script, service.Cmd:
 		status, output = r.askInside(ctx, k, env)
 	}

@@ -37,6 +37,7 @@ func (k *checks) readActive(settings map[string]setting, p Port, c *Container, r
 		way.FailuresBeforeWarning = readCount(s, report)
 	}
 	skipVerify := readSwitch(settings["check_tls_skip_verify"], report)
+	useTLS := readSwitch(firstOf(settings, "check_grpc_use_tls", "check_use_tls"), report)
 	for _, kind := range Kinds {
 		s := settings["check_"+string(kind)]
 		value := strings.TrimSpace(s.value)
@@ -67,6 +68,15 @@ func (k *checks) readActive(settings map[string]setting, p Port, c *Container, r
 				report(s.label, "write true or false; another port is CHECK_PORT")
 				continue
 			}
+		case GRPC:
+			if isBool {
+				value = "" // the server as a whole
+			}
+			if !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return r == ' ' || isControl(r) }) {
+				report(s.label, fmt.Sprintf("%q is no name of a gRPC service; write true for the server as a whole, or for example shop.v1.Cart", value))
+				continue
+			}
+			one.Target, one.UseTLS, one.SkipVerify = strings.TrimPrefix(value, "/"), useTLS, skipVerify && useTLS
 		case Script, Cmd:
 			one.Command = value
 		}
@@ -100,6 +110,11 @@ func (k checks) at(place netip.AddrPort, publisher *Container) []Check {
 			one.Target = string(one.Kind) + "://" + host + one.Target
 		case TCP:
 			one.Target = host
+		case GRPC: // written as Consul's agents want it
+			if one.Target != "" {
+				one.Target = "/" + one.Target
+			}
+			one.Target = host + one.Target
 		case Script, Cmd:
 		}
 		list = append(list, one)

@@ -16,9 +16,10 @@ type Check struct {
 	Kind Kind
 
 	// What Consul is told of how the check is made.
-	Target          string // URL, or host:port; empty for what runs inside the container
+	Target          string // URL, host:port, or host:port/service of gRPC; empty for what runs inside the container
 	Method          string
 	Header          string // "Name: value" lines, sorted
+	UseTLS          bool   // gRPC over TLS; HTTPS is a kind of its own
 	SkipVerify      bool
 	Interval        time.Duration
 	Timeout         time.Duration
@@ -28,6 +29,10 @@ type Check struct {
 
 	Status Status
 	Output string
+
+	// CriticalSince is when it became critical, to the millisecond and in UTC: where DeregisterAfter is
+	// set, the catalog keeps it, so that a restart of registrator does not begin to count anew.
+	CriticalSince time.Time
 }
 
 // Local is what Consul neither needs nor keeps of a check.
@@ -48,12 +53,13 @@ const (
 	HTTP   Kind = "http"
 	HTTPS  Kind = "https"
 	TCP    Kind = "tcp"
+	GRPC   Kind = "grpc"
 	Script Kind = "script"
 	Cmd    Kind = "cmd"
 )
 
 // Kinds are all of them, in the order in which a registration has them.
-var Kinds = []Kind{HTTP, HTTPS, TCP, Script, Cmd}
+var Kinds = []Kind{HTTP, HTTPS, TCP, GRPC, Script, Cmd}
 
 // Unchecked is the output of a check that has not run yet.
 const Unchecked = "not checked yet"
@@ -66,7 +72,7 @@ func (k Check) Same(other Check) bool {
 
 // SameWay reports whether Consul holds the same about how two checks are made.
 func (k Check) SameWay(other Check) bool {
-	k.Local, k.Status, k.Output = other.Local, other.Status, other.Output
+	k.Local, k.Status, k.Output, k.CriticalSince = other.Local, other.Status, other.Output, other.CriticalSince
 	return k == other
 }
 

@@ -1,8 +1,10 @@
 package service
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // checks is what SERVICE_CHECK_* says about one port: about the check that every registration
@@ -36,10 +38,7 @@ func readChecks(settings map[string]setting, p Port, c *Container, report report
 		case key == "check_ttl":
 			// What it asks for is what the container check does by itself: passing while the
 			// container is up, and critical as soon as it is not.
-		case key == "check_grpc":
-			if on, ok := parseBool(s.value); !ok || on {
-				report(s.label, "registrator does not run gRPC checks yet; the container's state and its other checks count")
-			}
+			readTTL(s, report)
 		case slices.Contains(Kinds, Kind(strings.TrimPrefix(key, "check_"))):
 			// Read below, in order.
 		case !slices.Contains(checkDetails, key):
@@ -48,6 +47,16 @@ func readChecks(settings map[string]setting, p Port, c *Container, report report
 	}
 	check.readActive(settings, p, c, report)
 	return check
+}
+
+// readTTL only tells of slips: nothing depends on the value.
+func readTTL(s setting, report reporter) {
+	if on, ok := parseBool(s.value); ok && !on { // also when it is empty
+		return
+	}
+	if d, err := time.ParseDuration(strings.TrimSpace(s.value)); err != nil || d <= 0 {
+		report(s.label, fmt.Sprintf("%q is no duration such as 30s; the check is passing while the container runs, whatever this says", s.value))
+	}
 }
 
 func readStatus(s setting, report reporter) Status {

@@ -78,10 +78,10 @@ func show(p Plan) string {
 			way.Kind, way.Target, way.Status, way.Output, way.Container = "", "", "", "", ""
 			fmt.Fprintf(&b, "  check %s %q %s %q", k.Kind, k.Target, k.Status, k.Output)
 			for i, field := range []any{
-				way.Method, way.Header, way.Command, way.SkipVerify, way.Interval, way.Timeout, way.DeregisterAfter,
+				way.Method, way.Header, way.Command, way.UseTLS, way.SkipVerify, way.Interval, way.Timeout, way.DeregisterAfter,
 				way.SuccessBeforePassing, way.FailuresBeforeWarning, way.FailuresBeforeCritical, way.Suspended,
 			} {
-				name := []string{"method", "header", "command", "skip-verify", "interval", "timeout", "deregister-after", "successes", "warning-after", "critical-after", "suspended"}[i]
+				name := []string{"method", "header", "command", "tls", "skip-verify", "interval", "timeout", "deregister-after", "successes", "warning-after", "critical-after", "suspended"}[i]
 				if field != any("") && field != any(false) && field != any(time.Duration(0)) && field != any(1) {
 					fmt.Fprintf(&b, " %s=%v", name, field)
 				}
