@@ -54,6 +54,7 @@ type keeper struct {
 	checks     map[checkID]check
 	checksRead bool
 	nodes      map[string]*node // nil before the first answer
+	overrides  overrides
 
 	missing int             // services not answered yet
 	queue   []string        // of services to read
@@ -75,7 +76,7 @@ type keeper struct {
 func newKeeper(w *Watcher, jobs chan<- job) *keeper {
 	k := &keeper{
 		watcher: w, log: w.opt.Log, jobs: jobs,
-		polls:    map[string]*pollState{pollServices: {}, pollChecks: {}, pollNodes: {}},
+		polls:    map[string]*pollState{pollServices: {}, pollChecks: {}, pollNodes: {}, pollOverrides: {}},
 		services: map[string]*service{}, checks: map[checkID]check{},
 		waiting: map[string]bool{},
 		pace:    newPace(w.opt.Connections - (MinConnections - 1)),

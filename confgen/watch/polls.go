@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"fairway/confgen/route"
 	"fairway/internal/consul"
 
 	"github.com/hashicorp/consul/api"
@@ -15,6 +16,8 @@ const (
 	pollServices = "catalog/services"
 	pollChecks   = "health/state/any"
 	pollNodes    = "catalog/nodes"
+
+	pollOverrides = "kv/" + route.OverridePrefix
 )
 
 // narrowAbove is the number of checks from which on only those that are not passing are asked
@@ -105,6 +108,10 @@ type pollState struct {
 }
 
 func (k *keeper) pollFailed(name string, err error) {
+	if name == pollOverrides && refused(err) {
+		k.overridesRefused(err)
+		return
+	}
 	k.polls[name].err = err
 	k.pollErr = k.firstPollErr()
 	if k.freshAt.IsZero() && k.latest == nil {
@@ -126,7 +133,7 @@ func (k *keeper) pollAnswered(name string, meta *api.QueryMeta) {
 
 // firstPollErr returns the error of a poll that fails now, in a fixed order.
 func (k *keeper) firstPollErr() error {
-	for _, name := range []string{pollServices, pollChecks, pollNodes} {
+	for _, name := range []string{pollServices, pollChecks, pollNodes, pollOverrides} {
 		if err := k.polls[name].err; err != nil {
 			return err
 		}

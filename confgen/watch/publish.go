@@ -45,7 +45,7 @@ func (k *keeper) hidden() bool { return k.polls[pollServices].filtered || k.inCa
 
 // snapshot returns the routed services, sorted.
 func (k *keeper) snapshot() route.Snapshot {
-	out := route.Snapshot{Services: []route.Service{}}
+	out := route.Snapshot{Services: []route.Service{}, Overrides: k.overrides.list}
 	for _, s := range k.services {
 		if len(s.instances) > 0 {
 			out.Services = append(out.Services, route.Service{Name: s.name, Instances: s.instances})
@@ -157,7 +157,7 @@ func (g *guard) until() time.Time {
 
 // sameSnapshot reports whether two sorted snapshots mean the same.
 func sameSnapshot(a, b route.Snapshot) bool {
-	return slices.EqualFunc(a.Services, b.Services, func(x, y route.Service) bool {
+	return slices.Equal(a.Overrides, b.Overrides) && slices.EqualFunc(a.Services, b.Services, func(x, y route.Service) bool {
 		return x.Name == y.Name && same(x.Instances, y.Instances)
 	})
 }

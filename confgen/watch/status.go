@@ -22,7 +22,8 @@ type Status struct {
 	Routed    int               `json:"routed"`            // of them carrying routing keys
 	Instances int               `json:"instances"`         // of the routed ones
 	Missing   []string          `json:"missing,omitempty"` // asked for and not answered yet; at most maxMissing
-	Failing   map[string]string `json:"failing,omitempty"` // services that cannot be read now, and why
+	Overrides int               `json:"overrides"`         // values that operators set live
+	Failing   map[string]string `json:"failing,omitempty"` // services, and kv/fairway/override/, that cannot be read now, and why
 	Held      string            `json:"held,omitempty"`    // why the newest answer is not believed
 	Narrow    bool              `json:"narrow,omitempty"`  // only checks that are not passing are followed
 	Counts    Counts            `json:"counts"`
@@ -46,7 +47,7 @@ func (w *Watcher) Status(ctx context.Context) Status {
 func (k *keeper) status() Status {
 	out := Status{
 		Fresh: k.freshAt, Services: k.inCatalog, Held: k.guard.held,
-		Narrow: k.watcher.narrow.Load(), Counts: k.counts, Failing: map[string]string{},
+		Narrow: k.watcher.narrow.Load(), Overrides: len(k.overrides.list), Counts: k.counts, Failing: map[string]string{},
 	}
 	out.Counts.Sweeps = k.sweep.count
 	if err := k.condition(); err != nil {
@@ -58,6 +59,9 @@ func (k *keeper) status() Status {
 		if !k.polls[name].answered {
 			out.Missing = append(out.Missing, name)
 		}
+	}
+	if err := k.overrides.err; err != nil {
+		out.Failing[pollOverrides] = err.Error()
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.services)) {
 		s := k.services[name]

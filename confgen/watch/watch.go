@@ -4,13 +4,14 @@
 // # Few connections, however many services
 //
 // A blocking query for each service costs one connection each: at 1,000 services Consul's
-// default limit of 200 connections refuses the rest. Three long polls see every change instead:
+// default limit of 200 connections refuses the rest. Four long polls see every change instead:
 //
 //   - catalog/services: every change of an instance's definition; its answer names services only;
 //   - health/state/any: every check change; its rows name the service and carry an index;
-//   - catalog/nodes: every change of a node's address.
+//   - catalog/nodes: every change of a node's address;
+//   - kv/fairway/override/: what operators set live, which is all in the answer.
 //
-// Each only marks services as dirty. Dirty services are read with health/service/X, which gives
+// The first three only mark services as dirty. Dirty services are read with health/service/X, which gives
 // instances and checks of one moment, over the connections the polls leave free. Measured with
 // Consul 1.19 on two cores:
 //
@@ -69,8 +70,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// MinConnections is what a Watcher needs: three long polls and one connection to read with.
-const MinConnections = 4
+// MinConnections is what a Watcher needs: four long polls and one connection to read with.
+const MinConnections = 5
 
 // DefaultGrace is how long an emptied catalog must hold before it is believed.
 const DefaultGrace = 30 * time.Second
@@ -154,6 +155,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	g.Go(func() error { return w.pollServices(ctx) })
 	g.Go(func() error { return w.pollChecks(ctx) })
 	g.Go(func() error { return w.pollNodes(ctx) })
+	g.Go(func() error { return w.pollOverrides(ctx) })
 	for range w.opt.Connections - (MinConnections - 1) {
 		g.Go(func() error { return w.read(ctx, jobs) })
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"fairway/confgen/route"
 	"fairway/internal/testbed"
 
 	"github.com/hashicorp/consul/api"
@@ -114,6 +115,16 @@ func everyKindOfChange(t *testing.T, opt Options) {
 				t.Fatal(err)
 			}
 		}, instances("hand", "10.3.0.2:81 passing")},
+		{"F46 override", func() {
+			if _, err := c.KV().Put(&api.KVPair{Key: "fairway/override/web/weight", Value: []byte("7")}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}, overriding(route.Override{Path: "web/weight", Value: "7"})},
+		{"F46 override taken back", func() {
+			if _, err := c.KV().Delete("fairway/override/web/weight", nil); err != nil {
+				t.Fatal(err)
+			}
+		}, overriding()},
 		{
 			"gets a routing key", func() { register(t, c, "n1", "quiet", "10.1.0.2", "passing", routed) },
 			instances("quiet", "10.1.0.2:8080 passing"),

@@ -29,6 +29,7 @@ type fakeConsul struct {
 	changed  chan struct{}
 	index    uint64
 	services map[string][]string // addresses by name
+	live     map[string]string   // what operators set live
 	output   int
 	fault    func(w http.ResponseWriter, r *http.Request) bool // true: has answered
 }
@@ -106,6 +107,16 @@ func (f *fakeConsul) answer(w http.ResponseWriter, r *http.Request) {
 		body = rows
 	case r.URL.Path == "/v1/catalog/nodes":
 		body = []map[string]any{{"Node": "n1", "Address": "10.0.0.1"}}
+	case r.URL.Path == "/v1/kv/fairway/override/" && len(f.live) == 0:
+		headers(w, f.index)
+		w.WriteHeader(http.StatusNotFound)
+		return
+	case r.URL.Path == "/v1/kv/fairway/override/":
+		var pairs []map[string]any
+		for path, value := range f.live {
+			pairs = append(pairs, map[string]any{"Key": "fairway/override/" + path, "Value": []byte(value)})
+		}
+		body = pairs
 	case r.URL.Path == "/v1/catalog/node-services/n1":
 		body = map[string]any{"Services": []int{}}
 	default:
@@ -389,13 +400,13 @@ func TestWatch_boundedConnections_F60(t *testing.T) {
 		}
 		return false
 	})
-	w := follow(t, Options{Connections: 6}, f.URL)
+	w := follow(t, Options{Connections: 7}, f.URL)
 	w.sees("start", instances("web-99", "10.1.0.1:80 passing"))
 	if n := f.mostBusy.Load(); n != 3 {
-		t.Errorf("%d reads at once over 6 connections of which polls hold 3", n)
+		t.Errorf("%d reads at once over 7 connections of which polls hold 4", n)
 	}
-	if _, err := New(Options{Connections: 3}); err == nil {
-		t.Error("3 connections accepted: polls would starve every read")
+	if _, err := New(Options{Connections: 4}); err == nil {
+		t.Error("4 connections accepted: polls would starve every read")
 	}
 }
 
