@@ -48,6 +48,8 @@ type backendInfo struct {
 	Name    string         `json:"name"`
 	Servers []serverInfo   `json:"servers"`
 	Options *route.Options `json:"options,omitempty"`
+
+	Pool []route.Variant `json:"pool,omitempty"` // the services that share it
 }
 
 type serverInfo struct {
@@ -181,7 +183,7 @@ func (e *explanation) target(t route.Table, winner route.Route) {
 		return
 	}
 	b := t.Backends[i]
-	e.Backend = &backendInfo{Name: b.Name, Servers: []serverInfo{}, Options: b.Options}
+	e.Backend = &backendInfo{Name: b.Name, Servers: []serverInfo{}, Options: b.Options, Pool: b.Pool}
 	ready := 0
 	for _, s := range b.Servers {
 		e.Backend.Servers = append(e.Backend.Servers, serverInfo{s.Name, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, s.State})

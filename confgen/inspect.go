@@ -190,6 +190,9 @@ func (s status) printData(line func(name, format string, a ...any)) {
 		line("data", "confirmed %s ago, last change %s; version %d, live %d", s.Snapshot.Age, ago(s.Snapshot.Time), s.Snapshot.Version, s.Apply.Applied)
 	}
 	line("catalog", "%d services, %d routed with %d instances", s.Catalog.Services, s.Catalog.Routed, s.Catalog.Instances)
+	if n := s.Catalog.Overrides; n > 0 {
+		line("overrides", "%d set live, see: confgen overrides", n)
+	}
 	line("guards", "%s", cmp.Or(s.Catalog.Held, "nothing is held back"))
 	if len(s.Catalog.Missing) > 0 {
 		line("not answered", "%s", strings.Join(s.Catalog.Missing, ", "))
@@ -241,6 +244,9 @@ func (e explanation) print(out io.Writer) error {
 	}
 	if b := e.Backend; b != nil {
 		line("backend", "%s", b.Name)
+		for _, v := range b.Pool {
+			line("", "%s gets %d %%", strings.TrimSpace(v.Service+" "+v.Route), v.Percent)
+		}
 		for _, s := range b.Servers {
 			line("", "%s, %s, weight %d, %s", s.Name, s.Address, s.Weight, s.State)
 		}

@@ -19,7 +19,7 @@ func newApp() *cli.App {
 	return &cli.App{
 		Name:            "confgen",
 		Usage:           "keep a HAProxy or nginx equal to what Consul's catalog says",
-		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]\n   confgen status [options]\n   confgen explain [options] URL",
+		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]\n   confgen status [options]\n   confgen explain [options] URL\n   confgen set [options] SERVICE KEY VALUE",
 		Version:         version,
 		Flags:           flags(),
 		HideHelpCommand: true,
@@ -37,7 +37,7 @@ func newApp() *cli.App {
 				return start(c, c.Args().Slice())
 			},
 			Before: behindTheWord,
-		}}, inspectCommands()...),
+		}}, append(inspectCommands(), overrideCommands()...)...),
 	}
 }
 

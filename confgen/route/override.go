@@ -93,7 +93,8 @@ func forInstance(settings []setting, id string) []setting {
 	return list
 }
 
-// override puts what operators set in the place of what labels say.
+// override puts what operators set in the place of what labels say. A setting of one instance
+// counts more than one of the service.
 func (p *parser) override(out *parsed, raw map[string]map[string]string) {
 	for _, s := range out.settings {
 		name, key, ok := splitKey(s.rest)
@@ -108,30 +109,42 @@ func (p *parser) override(out *parsed, raw map[string]map[string]string) {
 		if raw[name] == nil {
 			raw[name] = make(map[string]string)
 		}
+		at := [2]string{name, key}
+		if before := out.set[at]; before != "" && strings.Count(before, "/") == strings.Count(s.path, "/") {
+			p.problem(out, name, key, "set twice: "+OverridePrefix+s.path+" counts")
+		}
 		raw[name][key] = strings.TrimSpace(s.value)
 		if out.set == nil {
 			out.set = make(map[[2]string]string)
 		}
-		out.set[[2]string{name, key}] = s.path
+		out.set[at] = s.path
 	}
+}
+
+// OverrideKey returns the one spelling of a key that may be written with dots or hyphens.
+func OverrideKey(key string) (string, error) {
+	rest := strings.ReplaceAll(strings.ToLower(key), ".", "-")
+	name, known, ok := splitKey(rest)
+	if ok {
+		return strings.TrimPrefix(label("", name, known), "."), nil
+	}
+	if near := nearest("", rest); near != "" {
+		return "", fmt.Errorf("unknown key %s; did you mean %s?", quote(key), strings.TrimPrefix(near, "."))
+	}
+	return "", fmt.Errorf("unknown key %s", quote(key))
 }
 
 // CheckOverride reports what would be wrong with a value before it is set: an unknown key, or a
 // value that the key does not take. set may be the zero value where the operator's settings are
 // not known; then what depends on them is not found.
 func CheckOverride(set Settings, key, value string) error {
-	name := strings.ToLower(cmp.Or(set.Prefix, DefaultPrefix))
-	rest := strings.ReplaceAll(strings.ToLower(key), ".", "-")
-	owner, _, ok := splitKey(rest)
-	if !ok {
-		if near := nearest(name, rest); near != "" {
-			return fmt.Errorf("unknown key %s; did you mean %s?", quote(key), strings.TrimPrefix(near, name+"."))
-		}
-		return fmt.Errorf("unknown key %s", quote(key))
+	if _, err := OverrideKey(key); err != nil {
+		return err
 	}
-	meta := map[string]string{strings.ReplaceAll(name, ".", "-") + "-host": "check.invalid"}
-	if owner != "" {
-		meta[strings.ReplaceAll(name, ".", "-")+"-"+owner+"-host"] = "check.invalid"
+	prefix := strings.ReplaceAll(strings.ToLower(cmp.Or(set.Prefix, DefaultPrefix)), ".", "-") + "-"
+	meta := map[string]string{prefix + "host": "check.invalid", prefix + "group": "check"}
+	if route, _, _ := splitKey(strings.ReplaceAll(strings.ToLower(key), ".", "-")); route != "" {
+		meta[prefix+route+"-host"], meta[prefix+route+"-path"] = "check.invalid", "/check"
 	}
 	in := Instance{ID: "i", Node: "n", Address: "192.0.2.1", Port: 80, Status: Passing, Meta: meta}
 	table := Build(Snapshot{
