@@ -58,6 +58,13 @@ test: ## everything, on real parts; installs what is missing (Debian or Ubuntu, 
 test-quick: ## pure, time and wire tests; needs Go only
 	go test -timeout 5m $(PACKAGES)
 
+DURATION ?= 30m
+
+.PHONY: soak
+soak: ## random trouble for DURATION=30m, the catalog held against the engine; SEED=… repeats the choices
+	scripts/setup
+	$(CONSUL) SOAK_DURATION="$(DURATION)" SOAK_SEED="$(SEED)" go test -tags soak -v -timeout 24h ./internal/soak
+
 .PHONY: bench
 bench: ## how fast a new container answers, beside other tools where they are on PATH
 	scripts/setup
