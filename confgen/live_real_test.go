@@ -103,7 +103,7 @@ func (r *rig) splits(host, want string) {
 			seen[service]++
 		}
 		total := 0
-		for _, part := range strings.Fields(want) {
+		for part := range strings.FieldsSeq(want) {
 			name, text, _ := strings.Cut(part, "=")
 			percent, err := strconv.Atoi(text)
 			if err != nil {
