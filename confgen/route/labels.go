@@ -15,12 +15,12 @@ type wish struct {
 	catchAll    bool // default: every host and path of its entrypoints
 	entrypoints []string
 	priority    int
-	weight      int    // -1 when not given
-	port        int    // 0 when not given
-	maintenance bool   // the instance gets nothing new
-	group       string // of routes that services share; "" for none
-	share       int    // of the group's requests in percent; -1 when not given
-	limits      Limits // of this instance alone
+	weight      int     // -1 when not given
+	port        int     // 0 when not given
+	maintenance bool    // the instance gets nothing new
+	group       string  // of routes that services share; "" for none
+	share       float64 // of the group's requests in percent; -1 when not given
+	limits      Limits  // of this instance alone
 	options     *Options
 	detours     []detour
 	values      map[string]string

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,14 +16,21 @@ func (p *parser) live(out *parsed, w *wish, get lookup) {
 	if s, route, ok := get("maintenance"); ok {
 		w.maintenance, _ = p.boolean(out, route, map[string]string{"maintenance": s}, "maintenance")
 	}
-	w.share = p.number(out, w.name, get, "share", -1, func(s string) (int, error) {
-		return parseInt(strings.TrimSuffix(s, "%"), 0, 100)
-	})
+	w.share = -1
+	if s, route, ok := get("share"); ok {
+		share, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+		switch {
+		case err == nil && share >= 0 && share <= 100: // not NaN
+			w.share = share
+		case route == w.name:
+			p.problem(out, route, "share", quote(s)+": write a percentage from 0 to 100")
+		}
+	}
 	s, route, ok := get("group")
 	switch {
-	case ok && (s == "" || s != safeName(s)) && route == w.name:
-		p.problem(out, route, "group", quote(s)+": write a name of at most 64 of a-z, 0-9, '.', '_' and '-' that starts with a letter or digit")
-	case ok && s == safeName(s):
+	case ok && (s == "" || len(s) > maxKey) && route == w.name:
+		p.problem(out, route, "group", fmt.Sprintf("%s: write a name of at most %d characters", quote(s), maxKey))
+	case ok && len(s) <= maxKey:
 		w.group = s
 	}
 	if _, given := w.values["share"]; given && w.group == "" {
@@ -38,7 +46,7 @@ type variant struct {
 	members []member
 	lead    member
 	created uint64
-	share   int // in percent; -1 when not given
+	share   float64 // in percent; -1 when not given
 }
 
 // pooled keeps the members of one route that belong to a group for pools, and returns the rest.
@@ -141,7 +149,7 @@ func pick(variants []variant, set []int) []variant {
 // pooledBackend makes the backend of the variants that share a spot. The first of a group is
 // called like the group, so that variants come and go without another name.
 func (b *builder) pooledBackend(group string, at spot, variants []variant, first bool) string {
-	name := group
+	name := safeName(group)
 	if !first {
 		name += "." + safeName(strings.Trim(at.host.name+strings.ReplaceAll(at.path.name, "/", "."), "."))
 	}
@@ -234,13 +242,13 @@ func percentages(variants []variant) []float64 {
 		if v.share < 0 {
 			silent++
 		} else {
-			left -= float64(v.share)
+			left -= v.share
 		}
 	}
 	list := make([]float64, len(variants))
 	for i, v := range variants {
 		if v.share >= 0 {
-			list[i] = float64(v.share)
+			list[i] = v.share
 		} else {
 			list[i] = max(0, left) / float64(silent)
 		}
@@ -269,7 +277,7 @@ func (b *builder) pooledDetours(group string, variants []variant, claims []Route
 			if len(fresh) == 0 {
 				continue
 			}
-			backend := Backend{Name: b.unique(group + "." + d.suffix), Service: v.service, Options: d.options}
+			backend := Backend{Name: b.unique(safeName(group) + "." + d.suffix), Service: v.service, Options: d.options}
 			b.backends = append(b.backends, backend)
 			for _, c := range fresh {
 				c.Backend = backend.Name
