@@ -75,10 +75,37 @@ type question struct {
 	host, path string // as routes compare them
 	port       int    // 0 when the URL names none
 	entrypoint string // asked for by name; "" for the one that the URL means
+	method     string
+	query      string            // as it is sent
+	header     map[string]string // by name in lower case
 }
 
-// parseQuestion reads a URL as a client means it; http:// may be left out.
-func parseQuestion(text, entrypoint string) (question, error) {
+// on is the question as routes read it, on one entrypoint.
+func (q question) on(entrypoint string) route.Request {
+	return route.Request{Entrypoint: entrypoint, Host: q.host, Path: q.path, Method: q.method, Query: q.query, Header: q.header}
+}
+
+// parseQuestion reads what a client asks for: the parameters url (http:// may be left out),
+// entrypoint, method (GET) and header ("Name: value", any number of them).
+func parseQuestion(form url.Values) (question, error) {
+	q, err := parseURL(form.Get("url"))
+	if err != nil {
+		return q, err
+	}
+	q.entrypoint, q.method, q.header = form.Get("entrypoint"), cmp.Or(form.Get("method"), http.MethodGet), make(map[string]string)
+	for _, text := range form["header"] {
+		name, value, found := strings.Cut(text, ":")
+		if name = strings.ToLower(strings.TrimSpace(name)); !found || name == "" {
+			return q, fmt.Errorf("header %q: want NAME: VALUE", text)
+		}
+		if _, again := q.header[name]; !again {
+			q.header[name] = strings.TrimSpace(value)
+		}
+	}
+	return q, nil
+}
+
+func parseURL(text string) (question, error) {
 	if !strings.Contains(text, "://") {
 		text = "http://" + text
 	}
@@ -92,7 +119,7 @@ func parseQuestion(text, entrypoint string) (question, error) {
 		return question{}, fmt.Errorf("URL %q: want a host", text)
 	}
 	q := question{
-		url: u.Redacted(), tls: u.Scheme == "https", entrypoint: entrypoint,
+		url: u.Redacted(), tls: u.Scheme == "https", query: u.RawQuery,
 		host: strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), path: cmp.Or(u.Path, "/"),
 	}
 	if u.Port() != "" {
@@ -119,7 +146,7 @@ func explain(t route.Table, q question) explanation {
 		e.Outcome = "refused with 400: a path with /./ or /../ is read differently by different programs"
 		return e
 	}
-	winner, found := t.Match(listener.Name, q.host, q.path)
+	winner, found := t.Find(q.on(listener.Name))
 	if !found {
 		e.Outcome = "no route: answered with 404"
 		e.nearest(t, listener.Name, q)
@@ -220,8 +247,10 @@ func (e *explanation) losers(t route.Table, winner route.Route, entrypoint strin
 		}
 	}
 	e.others(append(full, hostOnly...))
+	place := winner
+	place.When = nil
 	for _, p := range t.Problems {
-		held := strings.HasPrefix(p.Reason, winner.Pattern()+" on ")
+		held := strings.HasPrefix(p.Reason, place.Pattern()+" on ") || strings.HasPrefix(p.Reason, place.Pattern()+" [")
 		if held || winner.HostKind != route.HostExact && !routed(t, p.Service) {
 			e.problem(p)
 		}
@@ -259,7 +288,7 @@ func lacks(r route.Route, entrypoint string, q question) []string {
 	if !r.MatchesPath(q.path) {
 		why = append(why, fmt.Sprintf("its path does not match %s", q.path))
 	}
-	return why
+	return append(why, r.When.Unmet(q.on(entrypoint))...)
 }
 
 var (
@@ -284,6 +313,8 @@ func outranked(w, r route.Route) string {
 		return fmt.Sprintf("the longer path %s goes before %s", w.Path, r.Path)
 	case w.Priority != r.Priority:
 		return fmt.Sprintf("priority %d goes before %d", w.Priority, r.Priority)
+	case w.When.String() != r.When.String():
+		return "more conditions go before fewer, then the one registered first"
 	}
 	return "both match and weigh the same: the longer pattern, then the alphabet decides"
 }
@@ -343,9 +374,9 @@ func distance(a, b string) int {
 
 var errNoTable = errors.New("nothing is known of the catalog yet")
 
-// explained answers /explain?url=…&entrypoint=….
+// explained answers /explain?url=…&entrypoint=…&method=…&header=….
 func (r *report) explained(w http.ResponseWriter, req *http.Request) {
-	q, err := parseQuestion(req.FormValue("url"), req.FormValue("entrypoint"))
+	q, err := parseQuestion(req.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

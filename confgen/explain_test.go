@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -96,7 +97,7 @@ func TestExplain_F65_whoWinsAndWhy(t *testing.T) {
 		{name: "dots", url: "http://shop.test/api/%2e%2e/secret", want: "refused with 400", listener: "web"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			q, err := parseQuestion(c.url, c.entrypoint)
+			q, err := parseQuestion(url.Values{"url": {c.url}, "entrypoint": {c.entrypoint}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,8 +143,57 @@ func TestExplain_F65_whoWinsAndWhy(t *testing.T) {
 
 func TestExplain_F65_questionsThatAreNone(t *testing.T) {
 	for _, text := range []string{"", "ftp://a.test/", "http:///x", "http://a.test:0/", "http://a.test:99999/", "http://a b/"} {
-		if q, err := parseQuestion(text, ""); err == nil {
+		if q, err := parseQuestion(url.Values{"url": {text}}); err == nil {
 			t.Errorf("%q: %+v", text, q)
 		}
+	}
+}
+
+// TestExplain_conditions wants every route that a condition keeps a request from to say which.
+func TestExplain_conditions(t *testing.T) {
+	table := world(t,
+		"shop: host=shop.test",
+		"write: host=shop.test methods=POST,PUT",
+		"canary: host=shop.test header=X-Canary:yes query=beta=1",
+		"late: host=shop.test methods=PUT",
+	)
+	for _, c := range []struct {
+		form    url.Values
+		service string
+		others  map[string]string
+		problem string
+	}{
+		{url.Values{"url": {"shop.test/?a"}}, "shop", map[string]string{
+			"write":  "it is for POST, PUT and not for GET",
+			"canary": `it wants the header x-canary: "yes", which is nothing; it wants "beta"="1" in the query`,
+		}, `late fairway.methods: shop.test / [methods PUT] on web, websecure, inner belongs to service write`},
+		{url.Values{"url": {"shop.test/?beta=1"}, "method": {"PUT"}, "header": {"x-canary: no", "X-Canary: yes"}}, "write", map[string]string{
+			"canary": `it wants the header x-canary: "yes", which is "no"`, "shop": "more conditions go before fewer",
+		}, ""},
+		{url.Values{"url": {"shop.test/?beta=%31"}, "method": {"PUT"}, "header": {"x-canary: yes"}}, "canary", map[string]string{
+			"write": "more conditions go before fewer",
+		}, ""},
+	} {
+		q, err := parseQuestion(c.form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := explain(table, q)
+		if e.Route == nil || e.Route.Service != c.service {
+			t.Errorf("%v: %+v", c.form, e.Route)
+			continue
+		}
+		for service, want := range c.others {
+			i := slices.IndexFunc(e.Others, func(o candidate) bool { return o.Route.Service == service })
+			if i < 0 || !strings.Contains(strings.Join(e.Others[i].Why, "; "), want) {
+				t.Errorf("%v: %s: %+v, want %q", c.form, service, e.Others, want)
+			}
+		}
+		if len(e.Problems) == 0 && c.problem != "" {
+			t.Errorf("%v: no problem", c.form)
+		}
+	}
+	if _, err := parseQuestion(url.Values{"url": {"a.test"}, "header": {"X-Canary"}}); err == nil {
+		t.Error("a header without a value is taken")
 	}
 }

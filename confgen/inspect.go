@@ -53,6 +53,10 @@ func inspectCommands() []*cli.Command {
 		ArgsUsage: "URL",
 		Flags: asking(&cli.StringFlag{
 			Name: "entrypoint", Usage: "`NAME` of the entrypoint it comes to; default: by the URL's scheme and port",
+		}, &cli.StringFlag{
+			Name: "method", Value: http.MethodGet, Usage: "its `METHOD`",
+		}, &cli.StringSliceFlag{
+			Name: "header", KeepSpace: true, Usage: "a `HEADER` of it, such as \"X-Canary: yes\"; may be repeated",
 		}),
 		HideHelpCommand: true,
 		Before:          behindTheWord,
@@ -60,7 +64,7 @@ func inspectCommands() []*cli.Command {
 			if c.NArg() != 1 {
 				return daemon.Usagef("explain: want one URL, such as http://host/path, behind the options")
 			}
-			if _, err := parseQuestion(c.Args().First(), ""); err != nil {
+			if _, err := parseQuestion(asked(c)); err != nil {
 				return daemon.Usagef("explain: %w", err)
 			}
 			return printExplanation(c)
@@ -211,14 +215,18 @@ func (p problem) String() string {
 	return fmt.Sprintf("%s %s: %s", where, p.Key, p.Reason)
 }
 
+// asked is the question of a command line, as parseQuestion reads it.
+func asked(c *cli.Context) url.Values {
+	return url.Values{
+		"url": {c.Args().First()}, "entrypoint": {c.String("entrypoint")},
+		"method": {c.String("method")}, "header": c.StringSlice("header"),
+	}
+}
+
 // printExplanation prints what becomes of a request.
 func printExplanation(c *cli.Context) error {
-	query := url.Values{"url": {c.Args().First()}}
-	if name := c.String("entrypoint"); name != "" {
-		query.Set("entrypoint", name)
-	}
 	var e explanation
-	printed, err := askFor(c, "/explain?"+query.Encode(), &e)
+	printed, err := askFor(c, "/explain?"+asked(c).Encode(), &e)
 	if err == nil && !printed {
 		err = e.print(c.App.Writer)
 	}

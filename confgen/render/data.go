@@ -16,6 +16,9 @@ type data struct {
 	compiled map[string]*regexp.Regexp
 	live     map[string]bool // backends with a server that takes requests
 	options  map[string]*route.Options
+	groups   map[string]Group // HAProxy: by the keys whose routes have conditions
+
+	decisions map[string]Decision // nginx: what locations leave to the request, by name
 }
 
 // part is the dot of a block that prints one part of a configuration. It knows nothing but the
@@ -46,11 +49,11 @@ func (v virtualServerData) id() string { return v.Entrypoint.Name + " " + v.Name
 
 func (v virtualServerData) same(p part) bool {
 	o, ok := p.(virtualServerData)
-	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same)
+	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same) && slices.EqualFunc(v.Targets, o.Targets, Location.same)
 }
 
 func newData(v View) (*data, error) {
-	d := &data{View: v, compiled: make(map[string]*regexp.Regexp), live: make(map[string]bool), options: make(map[string]*route.Options)}
+	d := &data{View: v, compiled: make(map[string]*regexp.Regexp), live: make(map[string]bool), options: make(map[string]*route.Options), decisions: make(map[string]Decision)}
 	for _, b := range v.Backends {
 		if takesRequests(b) {
 			d.live[b.Name] = true
@@ -59,6 +62,7 @@ func newData(v View) (*data, error) {
 			d.options[b.Name] = b.Options
 		}
 	}
+	d.groups = d.groupRoutes()
 	return d, d.compile()
 }
 
@@ -84,24 +88,38 @@ func (b backendData) OnlyBackups() bool {
 type Entry struct{ Key, Backend string }
 
 // ExactMap holds the routes for one path: "web/cluster.test/exact".
-func (d *data) ExactMap() []Entry { return d.entries(route.PathExact, "") }
+func (d *data) ExactMap() []Entry { return d.entries(route.PathExact) }
 
 // PrefixMap holds the routes for a path and everything below it. Keys end with "/", and so does
 // what is looked up, so that the longest prefix is one of whole segments: "web/cluster.test/api/".
-func (d *data) PrefixMap() []Entry { return d.entries(route.PathPrefix, "/") }
+func (d *data) PrefixMap() []Entry { return d.entries(route.PathPrefix) }
 
-func (d *data) entries(kind route.PathKind, end string) []Entry {
+func (d *data) entries(kind route.PathKind) []Entry {
 	var list []Entry
 	for _, r := range d.Routes {
 		if r.PathKind != kind || r.HostKind == route.HostRegex {
 			continue
 		}
 		for _, e := range r.Entrypoints {
-			list = append(list, Entry{e + "/" + hostKey(r) + strings.TrimSuffix(r.Path, end) + end, r.Backend})
+			key := mapKeyOf(e, r)
+			if g, conditional := d.groups[key]; conditional {
+				list = append(list, Entry{key, g.Name})
+				continue
+			}
+			list = append(list, Entry{key, r.Backend})
 		}
 	}
-	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
-	return list
+	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
+	return slices.Compact(list)
+}
+
+// mapKeyOf is what a route is found by in its map.
+func mapKeyOf(entrypoint string, r route.Route) string {
+	key := entrypoint + "/" + hostKey(r)
+	if r.PathKind == route.PathPrefix {
+		return key + strings.TrimSuffix(r.Path, "/") + "/"
+	}
+	return key + r.Path
 }
 
 func hostKey(r route.Route) string {
@@ -196,5 +214,9 @@ func (l Level) Acl(r route.Route) (string, error) {
 	case route.PathPrefix:
 		err = add("var(txn.path),concat(/)", "beg", strings.TrimSuffix(r.Path, "/")+"/")
 	}
-	return strings.Join(tests, " "), err
+	if err != nil {
+		return "", err
+	}
+	when, err := conditionsACL(r.When)
+	return strings.TrimSpace(strings.Join(tests, " ") + " " + when), err
 }

@@ -19,6 +19,7 @@ shop n1 10.0.0.1:80 passing 1 fairway-host=shop.test,*.shop.test fairway-path=/,
 shop n2 10.0.0.2:80 critical 2 fairway-host=shop.test,*.shop.test fairway-path=/,/cart,=/robots.txt "fairway-img-host=shop.test" "fairway-img-path=~\\.(png|jpg)$"
 blog n1 10.0.0.3:80 passing 3 "fairway-host=~^blog[0-9]\\.test$" "fairway-rewrite=/blog => /new-blog" fairway-sticky=cookie:shop
 shop-api n1 10.0.0.4:80 passing 3 fairway-host=shop.test fairway-path=/shop-api fairway-strip=true "fairway-rewrite=~^/shop(.*)$ => /$1/shop" fairway-timeout-server=7s fairway-timeout-tunnel=7s fairway-timeout-queue=7s fairway-timeout-connect=7s fairway-balance=header:X-Shop "fairway-headers-request=X-Shop: a; +Y-Shop: b" "fairway-headers-response=Z-Shop: a" fairway-allow=10.0.0.0/8 fairway-deny=10.0.0.0/16 "fairway-check=GET /shop 201" fairway-check-interval=7s fairway-maxconn=7 fairway-slowstart=7s
+shop-when n1 10.0.0.7:80 passing 3 fairway-host=shop.test fairway-path=/cart "fairway-header=X-Shop: 10.0.0.7" fairway-methods=GET fairway-query=shop
 shop-old n1 10.0.0.5:80 passing 3 fairway-host=shop-new.test fairway-redirect-from=shop-old.test
 shop-gone n1 10.0.0.6:80 passing 3 fairway-host=shop-gone.test "fairway-redirect=301 https://shop.test/gone"
 `

@@ -18,6 +18,7 @@ type VirtualServer struct {
 	Locations  []Location
 	Regex      bool       // some location asks first whether a regular expression matches the host
 	Named      []Location // those that such requests go to where their backends have options
+	Targets    []Location // those that requests go to which a decision was made about
 }
 
 // Location is a location block.
@@ -29,11 +30,12 @@ type Location struct {
 	Guarded bool       // routes whose host is a regular expression come before this one
 	Inner   []Location // regular expressions that come before a prefix
 	Options *route.Options
-	Wraps   bool // nothing of its own: the last of Inner takes what the others do not
+	Wraps   bool   // nothing of its own: the last of Inner takes what the others do not
+	Decides string // the Decision that the request is left to; nothing else counts then
 }
 
 func (l Location) same(o Location) bool {
-	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded && l.Wraps == o.Wraps && l.Options.Equal(o.Options) &&
+	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded && l.Wraps == o.Wraps && l.Decides == o.Decides && l.Options.Equal(o.Options) &&
 		slices.EqualFunc(l.Inner, o.Inner, Location.same)
 }
 
@@ -60,7 +62,7 @@ func newStep(routes []route.Route, guarded bool) step {
 
 // all reports whether a step matches every path.
 func (s step) all() bool {
-	return slices.ContainsFunc(s.prefix, func(r route.Route) bool { return r.Path == "/" })
+	return slices.ContainsFunc(s.prefix, func(r route.Route) bool { return r.Path == "/" && r.When == nil })
 }
 
 // VirtualServers are the server blocks of an entrypoint: exact hosts, wildcards, and the default
@@ -101,7 +103,10 @@ func (t tree) server(name string, r route.Route) VirtualServer {
 	if undecided {
 		s.Named = t.named()
 	}
-	if !slices.ContainsFunc(steps, step.all) {
+	if slices.ContainsFunc(s.Locations, func(l Location) bool { return l.Decides != "" }) {
+		s.Targets = t.targets(steps, s.Named)
+	}
+	if !slices.ContainsFunc(s.Locations, func(l Location) bool { return l.Match == "^~" && l.Path == "/" }) {
 		s.Locations = append(s.Locations, Location{Path: "/", Guarded: undecided})
 	}
 	return s
@@ -116,7 +121,7 @@ func (d *data) RegexHosts(entrypoint string) [][]route.Route {
 			list = append(list, r)
 		}
 	}
-	return slices.Collect(slices.Chunk(list, 30))
+	return slices.Collect(slices.Chunk(list, chain))
 }
 
 // PathRegex is a regular expression that matches the paths of a route.
@@ -191,14 +196,17 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 			return
 		}
 		seen[path] = true
-		if s, r, ok := t.resolve(steps, path); ok {
+		if open := t.alternatives(steps, path, true); conditional(open) {
+			list = append(list, Location{Match: "=", Path: path, Decides: t.decide(open, true, undecided)})
+		} else if s, r, ok := t.resolve(steps, path); ok {
 			list = append(list, t.location("=", path, s, r))
 		} else {
 			list = append(list, Location{Match: "=", Path: path, Guarded: undecided})
 		}
 	}
 	var inner []Location
-	var prefixes []route.Route
+	var prefixes []route.Route     // that take all that is below them
+	begun := make(map[string]bool) // prefixes that have a location
 	for _, s := range steps {
 		for _, r := range s.exact {
 			literal(r.Path)
@@ -211,21 +219,31 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 		}
 		held := prefixes
 		for _, r := range s.prefix {
-			if slices.ContainsFunc(held, func(p route.Route) bool { return covers(p.Path, r.Path) }) {
+			if begun[r.Path] || slices.ContainsFunc(held, func(p route.Route) bool { return covers(p.Path, r.Path) }) {
 				continue
 			}
-			prefixes = append(prefixes, r)
+			begun[r.Path] = true
+			if r.When == nil {
+				prefixes = append(prefixes, r)
+			}
 			if r.Path != "/" {
 				literal(r.Path)
 			}
 			l := t.location("^~", strings.TrimSuffix(r.Path, "/")+"/", s, r)
+			if open := t.alternatives(steps, r.Path, false); conditional(open) {
+				list = append(list, Location{Match: l.Match, Path: l.Path, Decides: t.decide(open, false, undecided)})
+				continue
+			}
 			list = append(list, l.behind(inner))
 		}
 	}
-	if !slices.ContainsFunc(prefixes, func(r route.Route) bool { return r.Path == "/" }) {
-		list = append(list, inner...)
+	if begun["/"] {
+		return list
 	}
-	return list
+	if open := t.alternatives(steps, "/", false); conditional(open) {
+		return append(list, Location{Match: "^~", Path: "/", Decides: t.decide(open, false, undecided)})
+	}
+	return append(list, inner...)
 }
 
 func (t tree) location(match, path string, s step, r route.Route) Location {
@@ -272,22 +290,8 @@ func (d *data) NamedRegexes(entrypoint string) []string {
 
 // resolve finds the route of one literal path, and the step that it belongs to.
 func (t tree) resolve(steps []step, path string) (step, route.Route, bool) {
-	for _, s := range steps {
-		for _, r := range s.exact {
-			if r.Path == path {
-				return s, r, true
-			}
-		}
-		for _, r := range s.regex {
-			if t.data.matches(r.Path, path) {
-				return s, r, true
-			}
-		}
-		for _, r := range s.prefix { // longer ones first
-			if covers(r.Path, path) {
-				return s, r, true
-			}
-		}
+	if list := t.alternatives(steps, path, true); len(list) > 0 {
+		return list[0].step, list[0].Route, true
 	}
 	return step{}, route.Route{}, false
 }
@@ -338,7 +342,7 @@ func (d *data) VariablesSize() int {
 			n += len(r.Entrypoints)
 		}
 	}
-	return powerOfTwo(8 * (n + 4*len(d.options)))
+	return powerOfTwo(8 * (n + d.testsAtMost() + 4*len(d.options)))
 }
 
 func powerOfTwo(n int) int {

@@ -29,6 +29,7 @@ func (r *Renderer) funcs() template.FuncMap {
 		"cuts":         cuts,
 		"rewrite":      rewrite,
 		"nginxHeaders": nginxHeaders,
+		"testName":     testName,
 		"mapKey":       mapKey,
 		"logFormat":    logFormat,
 		"regexQuote":   regexQuote,

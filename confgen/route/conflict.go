@@ -12,7 +12,7 @@ import (
 func appendClaims(claims []Route, service, backend string, created uint64, w *wish, key string) []Route {
 	for h, p := range w.claims {
 		claims = append(claims, Route{
-			HostKind: h.kind, Host: h.name, PathKind: p.kind, Path: p.name,
+			HostKind: h.kind, Host: h.name, PathKind: p.kind, Path: p.name, When: w.when,
 			Entrypoints: w.entrypoints, Priority: w.priority,
 			Backend: backend, Service: service, Name: w.name, created: created, key: key,
 		})
@@ -21,10 +21,11 @@ func appendClaims(claims []Route, service, backend string, created uint64, w *wi
 }
 
 // settle gives every pair of host and path on every entrypoint to one claim: the higher
-// priority, else the one registered first. It returns the routes in order of precedence.
+// priority, else the one with more conditions, else the one registered first. What a claim with
+// conditions leaves goes to the next. It returns the routes in order of precedence.
 func (b *builder) settle(claims []Route) []Route {
 	slices.SortFunc(claims, func(x, y Route) int {
-		return cmp.Or(compareMatch(x, y), cmp.Compare(y.Priority, x.Priority), compareAge(x, y))
+		return cmp.Or(compareMatch(x, y), cmp.Compare(y.Priority, x.Priority), cmp.Compare(y.When.count(), x.When.count()), compareAge(x, y))
 	})
 	routes := claims[:0]
 	from := 0 // routes[from:] are for the host and path being looked at
@@ -45,6 +46,9 @@ func (b *builder) settle(claims []Route) []Route {
 func (b *builder) contest(holders []Route, c Route) []string {
 	left := c.Entrypoints
 	for _, h := range holders {
+		if !c.When.implies(h.When) {
+			continue // what the earlier claim leaves comes here
+		}
 		var lost, kept []string
 		for _, e := range left {
 			if slices.Contains(h.Entrypoints, e) {
@@ -72,7 +76,11 @@ func (b *builder) contest(holders []Route, c Route) []string {
 
 // on is a wish for the hosts and paths of a detour.
 func (w *wish) on(d detour) *wish {
-	return &wish{name: w.name, hosts: d.hosts, paths: d.paths, catchAll: d.catchAll, entrypoints: d.entrypoints, priority: w.priority}
+	on := &wish{name: w.name, hosts: d.hosts, paths: d.paths, catchAll: d.catchAll, entrypoints: d.entrypoints, priority: w.priority}
+	if d.key == "tls" {
+		on.when = w.when // the same requests, elsewhere
+	}
+	return on
 }
 
 func describe(r Route) string {
@@ -86,6 +94,15 @@ func claimKey(r Route) string {
 	if r.key != "" {
 		return r.key
 	}
+	switch {
+	case r.When == nil:
+	case len(r.When.Methods) > 0:
+		return "methods"
+	case len(r.When.Headers) > 0:
+		return "header"
+	default:
+		return "query"
+	}
 	if r.HostKind == HostAny && r.PathKind == PathPrefix && r.Path == "/" {
 		return "default"
 	}
@@ -95,8 +112,15 @@ func claimKey(r Route) string {
 	return "host"
 }
 
-// Pattern writes the host and path of a route as one line that a person understands.
+// Pattern writes the host, path and conditions of a route as one line that a person understands.
 func (r Route) Pattern() string {
+	if when := r.When.String(); when != "" {
+		return r.place() + " [" + when + "]"
+	}
+	return r.place()
+}
+
+func (r Route) place() string {
 	host := r.Host
 	switch r.HostKind {
 	case HostExact:

@@ -38,7 +38,9 @@ var keys = map[string]support{
 	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
 	"drain": later,
 
-	"methods": guards, "header": guards, "query": guards, "proto": guards,
+	"methods": works, "header": works, "query": works,
+
+	"proto":     guards,
 	"client-ca": guards, "tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
 	"forward-auth": guards, "rate": guards, "inflight": guards,
 	"instance": guards,

@@ -12,6 +12,7 @@ type wish struct {
 	name        string
 	hosts       []host
 	paths       []path
+	when        *Conditions
 	catchAll    bool // default: every host and path of its entrypoints
 	entrypoints []string
 	priority    int
@@ -205,6 +206,10 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 		w.hosts, w.paths = nil, nil // what is left is the catch-all
 	} else if hasHost || hasPath {
 		w.hosts, w.paths = orAny(w.hosts), orRoot(w.paths)
+	}
+	var whenOK bool
+	if w.when, whenOK = p.conditions(out, w); !whenOK {
+		return nil
 	}
 	p.redirectFrom(out, w)
 	if !p.readTLS(out, w) {

@@ -6,12 +6,24 @@ import (
 	"strings"
 )
 
-// Match returns the route that a request takes: the first in the table that matches. Host is in
+// Match returns the route that a plain GET request takes, without headers and query. Host is in
 // lower case, without port and trailing dot, and path is decoded, as the proxies compare them.
 // It is for explanations, and the yardstick that both proxies are measured by in tests.
 func (t Table) Match(entrypoint, host, path string) (Route, bool) {
+	return t.Find(Request{Entrypoint: entrypoint, Host: host, Path: path, Method: "GET"})
+}
+
+// Request is what routes look at. Host is in lower case, without port and trailing dot, Path is
+// decoded, Query is as it was sent.
+type Request struct {
+	Entrypoint, Host, Path, Method, Query string
+	Header                                map[string]string // the first value of each, by name in lower case
+}
+
+// Find returns the route that a request takes: the first in the table that matches.
+func (t Table) Find(q Request) (Route, bool) {
 	for _, r := range t.Routes {
-		if slices.Contains(r.Entrypoints, entrypoint) && r.MatchesHost(host) && r.MatchesPath(path) {
+		if slices.Contains(r.Entrypoints, q.Entrypoint) && r.MatchesHost(q.Host) && r.MatchesPath(q.Path) && len(r.When.Unmet(q)) == 0 {
 			return r, true
 		}
 	}

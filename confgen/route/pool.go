@@ -130,7 +130,7 @@ func (b *builder) pool(group string, variants []variant, claims []Route) []Route
 		routes[key] = len(claims)
 		first := variants[sets[at][0]]
 		claims = append(claims, Route{
-			HostKind: at.host.kind, Host: at.host.name, PathKind: at.path.kind, Path: at.path.name,
+			HostKind: at.host.kind, Host: at.host.name, PathKind: at.path.kind, Path: at.path.name, When: first.lead.wish.when,
 			Entrypoints: []string{at.entrypoint}, Priority: first.lead.wish.priority,
 			Backend: backends[set], Service: first.service, Name: first.name, created: first.created,
 		})

@@ -47,12 +47,13 @@ type Route struct {
 	HostKind    HostKind
 	Host        string // lower case; for a wildcard the part behind "*."; "" for HostAny
 	PathKind    PathKind
-	Path        string   // "/" for everything
-	Entrypoints []string // names of the entrypoints that serve it, sorted
-	Priority    int      // between routes whose hosts and paths weigh the same; higher wins
-	Backend     string   // a Backend.Name
-	Service     string   // who asked for it, for problems and explanations
-	Name        string   // the <route> of fairway.<route>.<key>; "" for fairway.<key>
+	Path        string      // "/" for everything
+	When        *Conditions // what a request must meet besides; nil for nothing
+	Entrypoints []string    // names of the entrypoints that serve it, sorted
+	Priority    int         // between routes whose hosts and paths weigh the same; higher wins
+	Backend     string      // a Backend.Name
+	Service     string      // who asked for it, for problems and explanations
+	Name        string      // the <route> of fairway.<route>.<key>; "" for fairway.<key>
 
 	created uint64 // age of the claim: the oldest instance that makes it
 	key     string // the label that makes it, if that is not host, path or default
