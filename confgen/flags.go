@@ -25,6 +25,7 @@ const (
 // after it: --proxy-dir by CONFGEN_PROXY_DIR.
 func flags() []cli.Flag {
 	list := []cli.Flag{
+		text(catFiles, "config", "", "`FILE` of settings for several proxies, or for one, in place of the flags of a proxy; examples/confgen.hcl is its manual"),
 		text(catFiles, "proxy", "haproxy", "`KIND` of proxy: haproxy or nginx"),
 		text(catFiles, "dir", "/fairway", "configuration `FOLDER` as confgen sees it; only its own files in it are touched"),
 		text(catFiles, "proxy-dir", "", "the same `FOLDER` as the proxy sees it, when files must refer to each other by full path"),

@@ -33,6 +33,7 @@ func inspectCommands() []*cli.Command {
 		return append([]cli.Flag{
 			&cli.StringFlag{Name: "http-addr", EnvVars: env("http-addr"), Value: ":9102", Usage: "`ADDRESS` of the running confgen's admin listener"},
 			&cli.BoolFlag{Name: "json", Usage: "print the answer as it comes"},
+			&cli.StringFlag{Name: "proxy", Usage: "`NAME` of the proxy that is meant, of several in one configuration file"},
 		}, more...)
 	}
 	return []*cli.Command{{
@@ -120,21 +121,48 @@ func askFor(c *cli.Context, page string, document any) (printed bool, err error)
 	return true, err
 }
 
-// printStatus prints what the running confgen knows.
+// printStatus prints what the running confgen knows, of one proxy or of each.
 func printStatus(c *cli.Context) error {
 	code, conditions, err := ask(c, "/readyz")
 	if err != nil {
 		return err
 	}
-	var s status
-	printed, err := askFor(c, "/status", &s)
-	if err == nil && !printed {
-		err = s.print(c.App.Writer, code == http.StatusOK, string(conditions))
+	names := []string{c.String("proxy")}
+	if names[0] == "" {
+		if names, err = proxies(c); err != nil {
+			return err
+		}
 	}
-	if err == nil && code != http.StatusOK {
+	for i, name := range names {
+		var s status
+		printed, err := askFor(c, "/status?"+url.Values{"proxy": {name}}.Encode(), &s)
+		if err == nil && !printed {
+			if i > 0 {
+				fmt.Fprintln(c.App.Writer)
+			}
+			err = s.print(c.App.Writer, code == http.StatusOK, string(conditions))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if code != http.StatusOK {
 		err = errNotReady
 	}
 	return err
+}
+
+// proxies are the names of the proxies that the running confgen keeps.
+func proxies(c *cli.Context) ([]string, error) {
+	code, body, err := ask(c, "/proxies")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	if err := json.Unmarshal(body, &names); err != nil || code != http.StatusOK {
+		return nil, fmt.Errorf("confgen answers %d: %s", code, strings.TrimSpace(string(body)))
+	}
+	return names, nil
 }
 
 // ago writes how long ago something was.
@@ -156,6 +184,12 @@ func (s status) print(out io.Writer, ready bool, conditions string) error {
 	for part := range strings.Lines(conditions) {
 		name, what, _ := strings.Cut(strings.TrimSpace(part), ": ")
 		line("  "+name, "%s", what)
+	}
+	if s.Proxy != "" {
+		line("proxy", "%s", s.Proxy)
+	}
+	if s.Config != "" {
+		line("configuration", "the old one is in use: %s", s.Config)
 	}
 	s.printData(line)
 	line("routes", "%d to %d backends", s.Routes, s.Backends)
@@ -219,7 +253,7 @@ func (p problem) String() string {
 func asked(c *cli.Context) url.Values {
 	return url.Values{
 		"url": {c.Args().First()}, "entrypoint": {c.String("entrypoint")},
-		"method": {c.String("method")}, "header": c.StringSlice("header"),
+		"method": {c.String("method")}, "header": c.StringSlice("header"), "proxy": {c.String("proxy")},
 	}
 }
 

@@ -54,16 +54,16 @@ func start(c *cli.Context, child []string) error {
 	if len(child) == 0 && c.NArg() > 0 {
 		return daemon.Usagef("argument %q: want none; a proxy's command goes behind confgen run --", c.Args().First())
 	}
-	opt, err := optionsFrom(c.Context, commandLine{c}, child)
+	config, err := load(c, child)
 	if err != nil {
 		return err
 	}
-	d, err := daemon.New(c, "confgen")
+	d, err := daemon.New(config.Program, "confgen")
 	if err != nil {
 		return err
 	}
-	if opt.Once || opt.DryRun {
-		return once(c.Context, opt, d, c.App.Writer)
+	if config.Proxies[0].Once || config.Proxies[0].DryRun {
+		return once(c.Context, config, d, c.App.Writer)
 	}
-	return run(c.Context, opt, d)
+	return run(c.Context, config, d)
 }

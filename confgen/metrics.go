@@ -6,6 +6,7 @@ import (
 
 	"fairway/confgen/proxy"
 	"fairway/confgen/route"
+	"fairway/confgen/watch"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -21,10 +22,50 @@ type metrics struct {
 	servers                                       *prometheus.GaugeVec
 }
 
+// templateMetric tells whether the newest templates are in use.
+func templateMetric(err func() error) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "template_error", Help: "1 while the newest templates cannot be used.",
+	}, func() float64 {
+		if err() != nil {
+			return 1
+		}
+		return 0
+	})
+}
+
+// numbers is where the metrics of one proxy are registered, with its name as a label where it has
+// one. They go when the proxy does.
+type numbers struct {
+	prometheus.Registerer
+	all []prometheus.Collector
+}
+
+func newNumbers(registry prometheus.Registerer, name string) *numbers {
+	if name != "" {
+		registry = prometheus.WrapRegistererWith(prometheus.Labels{"proxy": name}, registry)
+	}
+	return &numbers{Registerer: registry}
+}
+
+// MustRegister implements prometheus.Registerer.
+func (n *numbers) MustRegister(list ...prometheus.Collector) {
+	n.Registerer.MustRegister(list...)
+	n.all = append(n.all, list...)
+}
+
+// close forgets them all.
+func (n *numbers) close() error {
+	for _, c := range n.all {
+		n.Unregister(c)
+	}
+	return nil
+}
+
 // seconds are buckets from a runtime command to a reload that does not come to its end.
 var seconds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-func newMetrics(registry *prometheus.Registry, r *report) *metrics {
+func newMetrics(registry prometheus.Registerer, templates func() error) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
 	}
@@ -54,7 +95,7 @@ func newMetrics(registry *prometheus.Registry, r *report) *metrics {
 		}, []string{"state"}),
 	}
 	registry.MustRegister(m.applies, m.failures, m.reloads, m.commands, m.duration, m.change,
-		m.routes, m.backends, m.problems, m.deferred, m.retired, m.servers, catalogMetrics{r})
+		m.routes, m.backends, m.problems, m.deferred, m.retired, m.servers, templateMetric(templates))
 	for _, a := range []proxy.Action{proxy.None, proxy.Runtime, proxy.Reload} {
 		m.applies.WithLabelValues(string(a))
 	}
@@ -90,7 +131,7 @@ func (m *metrics) apply(result proxy.Result, err error) {
 }
 
 // catalogMetrics are asked of the watcher when they are scraped.
-type catalogMetrics struct{ *report }
+type catalogMetrics struct{ watcher *watch.Watcher }
 
 func describe(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, nil, nil)
@@ -105,12 +146,11 @@ var (
 	descFailing  = describe("failing_services", "Services that cannot be read.")
 	descReads    = describe("consul_reads_total", "Services read from Consul.")
 	descProbes   = describe("consul_probes_total", "Nodes asked whether anything changed.")
-	descTemplate = describe("template_error", "1 while the newest templates cannot be used.")
 )
 
 // Describe implements prometheus.Collector.
 func (c catalogMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descAge, descHeld, descServices, descRouted, descFailing, descReads, descProbes, descTemplate} {
+	for _, d := range []*prometheus.Desc{descUp, descAge, descHeld, descServices, descRouted, descFailing, descReads, descProbes} {
 		out <- d
 	}
 }
@@ -139,5 +179,4 @@ func (c catalogMetrics) Collect(out chan<- prometheus.Metric) {
 	send(descFailing, prometheus.GaugeValue, float64(len(s.Failing)))
 	send(descReads, prometheus.CounterValue, float64(s.Counts.Reads))
 	send(descProbes, prometheus.CounterValue, float64(s.Counts.Probes))
-	send(descTemplate, prometheus.GaugeValue, truth(c.source.Err() != nil))
 }

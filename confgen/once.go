@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,9 +38,12 @@ func exit(code int, err error) error {
 }
 
 // once makes the proxy equal to the catalog one time, or prints what that would change.
-func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) error {
-	opt.Snapshot = "" // only what Consul says now will do
-	p, err := newProgram(opt, d, func(error) {})
+func once(ctx context.Context, config Config, d *daemon.Daemon, out io.Writer) error {
+	config.Proxies = slices.Clone(config.Proxies)
+	for i := range config.Proxies {
+		config.Proxies[i].Snapshot = "" // only what Consul says now will do
+	}
+	p, err := newProgram(config, d, func(error) {})
 	if err != nil {
 		return err
 	}
@@ -47,28 +52,65 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 	if err != nil {
 		return err
 	}
-	table := route.Build(view.Snapshot, opt.Routing)
-	for _, problem := range table.Problems {
-		warnProblem(d.Log, problem)
+	var results []error
+	for _, f := range p.fronts.all() {
+		if err := f.once(ctx, view, out); err != nil {
+			results = append(results, err)
+		}
 	}
-	files, err := p.source.Render(render.View{Table: table, Settings: opt.Render})
+	return worst(results, len(p.fronts.all()))
+}
+
+// worst is how it ended for all proxies together: there was something to do if there was for one.
+func worst(results []error, of int) error {
+	unchanged := 0
+	for _, err := range results {
+		if coded, ok := errors.AsType[cli.ExitCoder](err); ok && coded.ExitCode() == exitUnchanged {
+			unchanged++
+		}
+	}
+	if of == unchanged {
+		return exit(exitUnchanged, nil)
+	}
+	rank := []int{exitUnchanged, exitDifferent, exitTimeout, exitInvalid}
+	var found error
+	at := 0
+	for _, err := range results {
+		is := len(rank)
+		if coded, ok := errors.AsType[cli.ExitCoder](err); ok {
+			is = slices.Index(rank, coded.ExitCode())
+		}
+		if is > at {
+			found, at = err, is
+		}
+	}
+	return found
+}
+
+// once makes this proxy equal to the catalog one time, or prints what that would change.
+func (f *front) once(ctx context.Context, view watch.View, out io.Writer) error {
+	table := route.Build(view.Snapshot, f.opt.Routing)
+	for _, problem := range table.Problems {
+		warnProblem(f.log, problem)
+	}
+	files, err := f.source.Render(render.View{Table: table, Settings: f.opt.Render})
 	if err != nil {
 		return exit(exitInvalid, err)
 	}
-	files = withSecrets(files, opt.Render)
-	if opt.DryRun {
-		return p.dryRun(files, out)
+	files = withSecrets(files, f.opt.Render)
+	if f.opt.DryRun {
+		return f.dryRun(files, out)
 	}
-	result, err := p.target.Apply(ctx, files)
+	result, err := f.target.Apply(ctx, files)
 	switch {
 	case rejected(err):
 		return exit(exitInvalid, err)
 	case err != nil && !errors.Is(err, proxy.ErrNotRunning):
 		return err
 	case err != nil:
-		d.Log.Warn("files are in place for a proxy that does not run", "err", err)
+		f.log.Warn("files are in place for a proxy that does not run", "err", err)
 	}
-	d.Log.Info("applied", "action", result.Action, "written", len(result.Written), "elapsed", result.Elapsed.String())
+	f.log.Info("applied", "action", result.Action, "written", len(result.Written), "elapsed", result.Elapsed.String())
 	if result.Action == proxy.None && len(result.Written) == 0 {
 		return exit(exitUnchanged, nil)
 	}
@@ -86,7 +128,8 @@ func (p *program) await(ctx context.Context) (watch.View, error) {
 			p.d.Log.Warn("consul was not followed to the end", "err", err)
 		}
 	}()
-	limit := time.NewTimer(p.opt.Timeout)
+	timeout := p.config.Proxies[0].Timeout
+	limit := time.NewTimer(timeout)
 	defer limit.Stop()
 	for {
 		if view, known := p.watcher.Latest(); known {
@@ -105,19 +148,19 @@ func (p *program) await(ctx context.Context) (watch.View, error) {
 			if len(s.Missing) > 0 {
 				why = append(why, "not answered: "+strings.Join(s.Missing, ", "))
 			}
-			return watch.View{}, exit(exitTimeout, fmt.Errorf("no complete answer of consul within %s: %s", p.opt.Timeout, strings.Join(why, "; ")))
+			return watch.View{}, exit(exitTimeout, fmt.Errorf("no complete answer of consul within %s: %s", timeout, strings.Join(why, "; ")))
 		}
 	}
 }
 
 // dryRun says whether files differ from what is on disk and prints how, if asked to.
-func (p *program) dryRun(files []render.File, out io.Writer) error {
-	changes, err := p.target.Diff(files)
+func (f *front) dryRun(files []render.File, out io.Writer) error {
+	changes, err := f.target.Diff(files)
 	if err != nil {
 		return err
 	}
 	for _, c := range changes {
-		if err := p.print(out, c); err != nil {
+		if err := f.print(out, c); err != nil {
 			return fmt.Errorf("print changes: %w", err)
 		}
 	}
@@ -128,8 +171,8 @@ func (p *program) dryRun(files []render.File, out io.Writer) error {
 }
 
 // print prints a change, without the stats page's password.
-func (p *program) print(out io.Writer, c proxy.Change) error {
-	if !p.opt.Diff {
+func (f *front) print(out io.Writer, c proxy.Change) error {
+	if !f.opt.Diff {
 		verb := "change"
 		switch {
 		case c.Before == nil:
@@ -137,12 +180,12 @@ func (p *program) print(out io.Writer, c proxy.Change) error {
 		case c.After == nil:
 			verb = "remove"
 		}
-		_, err := fmt.Fprintln(out, verb, c.Path)
+		_, err := fmt.Fprintln(out, verb, f.shown(c.Path))
 		return err
 	}
 	d := difflib.UnifiedDiff{
-		A: p.lines(c.Before), B: p.lines(c.After),
-		FromFile: "a/" + c.Path, ToFile: "b/" + c.Path, Context: 3,
+		A: f.lines(c.Before), B: f.lines(c.After),
+		FromFile: "a/" + f.shown(c.Path), ToFile: "b/" + f.shown(c.Path), Context: 3,
 	}
 	if c.Before == nil {
 		d.FromFile = "/dev/null"
@@ -153,9 +196,12 @@ func (p *program) print(out io.Writer, c proxy.Change) error {
 	return difflib.WriteUnifiedDiff(out, d)
 }
 
-func (p *program) lines(data []byte) []string {
+// shown is a file as people see it: with several proxies, below the proxy's name.
+func (f *front) shown(path string) string { return filepath.Join(f.opt.Name, path) }
+
+func (f *front) lines(data []byte) []string {
 	text := string(data)
-	if secret := p.opt.Render.StatsPassword; secret != "" {
+	if secret := f.opt.Render.StatsPassword; secret != "" {
 		text = strings.ReplaceAll(text, secret, "********")
 	}
 	if text == "" {

@@ -23,6 +23,7 @@ import (
 // Options are all that the program needs to know. optionsFrom fills them from
 // the command line or the configuration file.
 type Options struct {
+	Name     string // of the proxy, in the configuration file; "" without one
 	Consul   consul.Config
 	Routing  route.Settings
 	Render   render.Settings

@@ -15,10 +15,13 @@ import (
 // report tells people what passes do: changes as they happen, trouble once when it begins and
 // once when it ends, numbers as metrics, all of it on /status. A quiet system logs nothing.
 type report struct {
+	proxy   string // its name, "" when it has none
+	start   string // why there is something to apply at first
 	log     hclog.Logger
 	metrics *metrics
 	watcher *watch.Watcher
 	source  *source
+	config  *reloadState
 
 	mu       sync.Mutex
 	problems map[route.Problem]bool
@@ -50,12 +53,12 @@ type applyInfo struct {
 	Elapsed  string       `json:"elapsed"`
 }
 
-func newReport(log hclog.Logger, registry *prometheus.Registry, watcher *watch.Watcher, source *source) *report {
+func newReport(name string, log hclog.Logger, registry prometheus.Registerer, watcher *watch.Watcher, source *source, config *reloadState) *report {
 	r := &report{
-		log: log, watcher: watcher, source: source, problems: map[route.Problem]bool{},
+		proxy: name, start: "start", log: log, watcher: watcher, source: source, config: config, problems: map[route.Problem]bool{},
 		trouble: trouble{log: log, since: time.Now()},
 	}
-	r.metrics = newMetrics(registry, r)
+	r.metrics = newMetrics(registry, source.Err)
 	return r
 }
 
@@ -155,9 +158,9 @@ func (r *report) note(view watch.View, result proxy.Result, err error) string {
 func (r *report) reason(view watch.View, edition int) string {
 	switch {
 	case r.state.Applied == 0 && view.Restored:
-		return "start, with the saved snapshot"
+		return r.start + ", with the saved snapshot"
 	case r.state.Applied == 0:
-		return "start"
+		return r.start
 	case view.Version != r.state.Applied:
 		return "the catalog changed"
 	case edition != r.edition:

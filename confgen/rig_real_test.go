@@ -119,7 +119,7 @@ func (r *rig) confgen(args ...string) *confgen {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := run(ctx, opt, d)
+		err := run(ctx, Config{Proxies: []Options{opt}}, d)
 		c.err.Store(&err)
 	}()
 	var once sync.Once
@@ -154,7 +154,7 @@ func (r *rig) once(args ...string) (int, string) {
 	r.t.Helper()
 	var out bytes.Buffer
 	d := daemon.ForTest(hclog.New(&hclog.LoggerOptions{Output: r.log, Level: hclog.Debug}), "")
-	err := once(r.t.Context(), r.options(args...), d, &out)
+	err := once(r.t.Context(), Config{Proxies: []Options{r.options(args...)}}, d, &out)
 	var coded interface{ ExitCode() int }
 	switch {
 	case err == nil:

@@ -11,6 +11,7 @@ import (
 // status is the document of /status.
 type status struct {
 	Version  string         `json:"version"`
+	Proxy    string         `json:"proxy,omitempty"` // its name, where it has one
 	Catalog  watch.Status   `json:"catalog"`
 	Snapshot *snapshotInfo  `json:"snapshot"` // null before there is one
 	Routes   int            `json:"routes"`
@@ -18,6 +19,7 @@ type status struct {
 	Servers  map[string]int `json:"servers"` // by state
 	Problems []problem      `json:"problems"`
 	Template string         `json:"template_error,omitempty"`
+	Config   string         `json:"config_error,omitempty"` // why the configuration as it stands is not in use
 	Apply    applyState     `json:"apply"`
 }
 
@@ -38,7 +40,7 @@ type snapshotInfo struct {
 
 // ServeHTTP answers /status.
 func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	s := status{Version: version, Catalog: r.watcher.Status(req.Context()), Problems: []problem{}}
+	s := status{Version: version, Proxy: r.proxy, Catalog: r.watcher.Status(req.Context()), Problems: []problem{}}
 	if view, known := r.watcher.Latest(); known {
 		s.Snapshot = &snapshotInfo{
 			Version: view.Version, Time: view.Time, Restored: view.Restored,
@@ -47,6 +49,9 @@ func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if err := r.source.Err(); err != nil {
 		s.Template = err.Error()
+	}
+	if err := r.config.Err(); err != nil {
+		s.Config = oneLine(err)
 	}
 	r.mu.Lock()
 	s.Apply = r.state

@@ -46,9 +46,15 @@ type Daemon struct {
 	bound chan net.Addr
 }
 
+// Values are the values of flags; a cli.Context has them.
+type Values interface {
+	String(name string) string
+	Bool(name string) bool
+}
+
 // New returns the daemon called name, configured by the flags of Flags. The log goes to standard
 // error.
-func New(c *cli.Context, name string) (*Daemon, error) {
+func New(c Values, name string) (*Daemon, error) {
 	level := hclog.LevelFromString(c.String("log-level"))
 	if level == hclog.NoLevel {
 		return nil, Usagef("--log-level %q: want trace, debug, info, warn, error or off", c.String("log-level"))

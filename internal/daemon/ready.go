@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -57,6 +58,13 @@ func (c *Condition) Show(err error) {
 	c.ready.mu.Lock()
 	defer c.ready.mu.Unlock()
 	c.err = err
+}
+
+// Remove takes the condition away: what it was of is no part of the program any more.
+func (c *Condition) Remove() {
+	c.ready.mu.Lock()
+	defer c.ready.mu.Unlock()
+	c.ready.conditions = slices.DeleteFunc(c.ready.conditions, func(other *Condition) bool { return other == c })
 }
 
 func (r *readiness) stop() {
