@@ -19,6 +19,8 @@ type data struct {
 	groups   map[string]Group // HAProxy: by the keys whose routes have conditions
 
 	decisions map[string]Decision // nginx: what locations leave to the request, by name
+
+	handshakes map[string]route.Handshake // by pattern
 }
 
 // part is the dot of a block that prints one part of a configuration. It knows nothing but the
@@ -49,11 +51,15 @@ func (v virtualServerData) id() string { return v.Entrypoint.Name + " " + v.Name
 
 func (v virtualServerData) same(p part) bool {
 	o, ok := p.(virtualServerData)
-	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same) && slices.EqualFunc(v.Targets, o.Targets, Location.same)
+	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.TLS == o.TLS && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same) && slices.EqualFunc(v.Targets, o.Targets, Location.same)
 }
 
 func newData(v View) (*data, error) {
 	d := &data{View: v, compiled: make(map[string]*regexp.Regexp), live: make(map[string]bool), options: make(map[string]*route.Options), decisions: make(map[string]Decision)}
+	d.handshakes = make(map[string]route.Handshake, len(v.Handshakes))
+	for _, h := range v.Handshakes {
+		d.handshakes[h.Pattern] = h
+	}
 	for _, b := range v.Backends {
 		if takesRequests(b) {
 			d.live[b.Name] = true

@@ -15,6 +15,7 @@ import (
 type VirtualServer struct {
 	Entrypoint route.Entrypoint
 	Name       string // for server_name; "" for the default server
+	TLS        ServerTLS
 	Locations  []Location
 	Regex      bool       // some location asks first whether a regular expression matches the host
 	Named      []Location // those that such requests go to where their backends have options
@@ -23,15 +24,16 @@ type VirtualServer struct {
 
 // Location is a location block.
 type Location struct {
-	Match   string // "=", "^~", "~" or ""
-	Path    string
-	Backend string     // "" for nothing
-	Live    bool       // false: nobody would answer
-	Guarded bool       // routes whose host is a regular expression come before this one
-	Inner   []Location // regular expressions that come before a prefix
-	Options *route.Options
-	Wraps   bool   // nothing of its own: the last of Inner takes what the others do not
-	Decides string // the Decision that the request is left to; nothing else counts then
+	Match                          string // "=", "^~", "~" or ""
+	Path                           string
+	Backend                        string     // "" for nothing
+	Live                           bool       // false: nobody would answer
+	Guarded                        bool       // routes whose host is a regular expression come before this one
+	Inner                          []Location // regular expressions that come before a prefix
+	Options                        *route.Options
+	Wraps                          bool   // nothing of its own: the last of Inner takes what the others do not
+	AuthorityFile, CertificateFile string // of TLS to the servers; "" for none
+	Decides                        string // the Decision that the request is left to; nothing else counts then
 }
 
 func (l Location) same(o Location) bool {
@@ -84,6 +86,7 @@ func (d *data) VirtualServers(entrypoint route.Entrypoint) []VirtualServer {
 		}
 		t.byHost[key] = append(t.byHost[key], r)
 	}
+	order = t.certified(order)
 	list := make([]VirtualServer, 0, len(order)+1)
 	for _, r := range order {
 		name := r.Host
@@ -99,7 +102,7 @@ func (t tree) server(name string, r route.Route) VirtualServer {
 	steps := t.steps(r)
 	guarded := slices.ContainsFunc(steps, func(s step) bool { return s.guarded })
 	undecided := guarded || t.undecided(r, steps)
-	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, Locations: t.locations(steps, undecided), Regex: undecided}
+	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, TLS: t.tlsOf(r), Locations: t.locations(steps, undecided), Regex: undecided}
 	if undecided {
 		s.Named = t.named()
 	}
@@ -247,7 +250,14 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 }
 
 func (t tree) location(match, path string, s step, r route.Route) Location {
-	return Location{Match: match, Path: path, Backend: r.Backend, Live: t.data.live[r.Backend], Guarded: s.guarded, Options: t.data.options[r.Backend]}
+	l := Location{Match: match, Path: path, Backend: r.Backend, Live: t.data.live[r.Backend], Guarded: s.guarded, Options: t.data.options[r.Backend]}
+	if l.Options != nil && l.Options.TLS.Authority != "" {
+		l.AuthorityFile = t.data.AuthorityFile(l.Options.TLS.Authority)
+	}
+	if l.Options != nil && l.Options.TLS.Certificate != "" {
+		l.CertificateFile = t.data.CertificateFile(l.Options.TLS.Certificate)
+	}
+	return l
 }
 
 // behind puts a prefix behind the regular expressions that come before it. A nested location

@@ -39,6 +39,7 @@ func (r *Renderer) funcs() template.FuncMap {
 		"comment":      comment,
 		"generation":   func() string { return Generation },
 	}
+	own["certificateFile"], own["authorityFile"] = certificateFile, authorityFile
 	maps.Copy(funcs, own)
 	return funcs
 }

@@ -152,7 +152,7 @@ func (v View) Validate() error {
 		_, err := netip.ParseAddr(e.Address)
 		say(e.Address != "" && err != nil, "entrypoint %s: %q is not an IP address", e.Name, e.Address)
 		say(e.Port < 1 || e.Port > 65535, "entrypoint %s: port %d is not from 1 to 65535", e.Name, e.Port)
-		say(e.TLS && s.Certificate == "", "entrypoint %s speaks TLS, but no certificate is configured", e.Name)
+		say(e.TLS && s.Certificate == "" && !v.Store, "entrypoint %s speaks TLS, but no certificate is configured", e.Name)
 	}
 	say(len(v.Entrypoints) == 0, "no entrypoint is declared")
 	return errors.Join(errs...)

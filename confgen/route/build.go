@@ -19,11 +19,13 @@ func Build(s Snapshot, set Settings) Table {
 	for i := range services {
 		services[i].backend = b.unique(safeName(services[i].name))
 	}
+	b.shareTLS()
 	var claims []Route
 	for i := range services {
 		claims = b.service(&services[i], claims)
 	}
-	routes := b.settle(b.pools(claims))
+	routes := b.settle(b.admit(b.pools(claims)))
+	handshakes := b.handshakes(routes)
 	sortProblems(b.problems)
 	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
 	return Table{
@@ -31,6 +33,9 @@ func Build(s Snapshot, set Settings) Table {
 		Routes:      routes,
 		Backends:    b.backends,
 		Problems:    slices.Compact(b.problems),
+		Store:       set.Certificates != nil,
+		Handshakes:  handshakes,
+		Certificate: b.parser.fallbackCertificate(),
 	}
 }
 
@@ -40,6 +45,7 @@ type builder struct {
 	names    map[string]bool // backend names given out
 	backends []Backend
 	variants map[string][]variant // by group
+	shared   map[string]bool      // backends of detours that services share
 	problems []Problem
 }
 

@@ -13,8 +13,8 @@ func appendClaims(claims []Route, service, backend string, created uint64, w *wi
 	for h, p := range w.claims {
 		claims = append(claims, Route{
 			HostKind: h.kind, Host: h.name, PathKind: p.kind, Path: p.name, When: w.when,
-			Entrypoints: w.entrypoints, Priority: w.priority,
-			Backend: backend, Service: service, Name: w.name, created: created, key: key,
+			Entrypoints: w.serving(h), Priority: w.priority,
+			Backend: backend, Service: service, Name: w.name, created: created, key: key, demand: w.demands(),
 		})
 	}
 	return claims

@@ -30,25 +30,24 @@ var keys = map[string]support{
 
 	"network": elsewhere,
 
-	"cert":           later,
-	"backend.verify": later, "backend.sni": later, "backend.cert": later,
+	"cert": works, "client-ca": works,
+	"proto": works, "fcgi.root": works, "backend.verify": works, "backend.sni": works, "backend.cert": works, "proxy-protocol": works,
 	"queue":    later,
 	"retry-on": later,
 	"cors":     later, "errors": later,
-	"proxy-protocol": later, "mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
+	"mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
 	"drain": later,
 
 	"methods": works, "header": works, "query": works,
 
-	"proto":     guards,
-	"client-ca": guards, "tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
+	"tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
 	"forward-auth": guards, "rate": guards, "inflight": guards,
 	"instance": guards,
 }
 
 // harmless are values of keys not supported yet that ask for what happens anyway.
 var harmless = map[string][]string{
-	"proto": {"http"}, "instance": {"*"},
+	"instance": {"*"},
 }
 
 // hyphened maps the form that keys have in meta to the one they have in a label.

@@ -24,6 +24,8 @@ type wish struct {
 	limits      Limits  // of this instance alone
 	options     *Options
 	detours     []detour
+	demand      demand
+	certified   map[host]bool // hosts that only the entrypoints in demand.served serve; nil for all alike
 	values      map[string]string
 }
 
@@ -44,10 +46,13 @@ type parser struct {
 	proxy       Proxy
 	entrypoints map[string]Entrypoint // declared
 	fallback    []string              // of a route that names none
+	certs       *certificates         // nil where the operator has no store
+
+	systemAuthorities bool
 }
 
 func newParser(set Settings) *parser {
-	p := &parser{name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints()}
+	p := &parser{name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints(), certs: newCertificates(set.Certificates), systemAuthorities: set.SystemAuthorities}
 	p.prefix = strings.ReplaceAll(p.name, ".", "-") + "-"
 	for _, e := range set.Entrypoints {
 		p.entrypoints[e.Name] = e
@@ -212,7 +217,7 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 		return nil
 	}
 	p.redirectFrom(out, w)
-	if !p.readTLS(out, w) {
+	if !p.readDemand(out, w) || !p.readTLS(out, w) {
 		return nil
 	}
 	var optionsOK bool

@@ -18,9 +18,21 @@ type reading struct {
 	wish  *wish // hosts and paths are known
 	proxy Proxy
 	tls   func(entrypoint string) bool
+
+	certs             *certificates
+	systemAuthorities bool
 }
 
 var optionKeys = map[string]option{
+	"proto":          {read: readProto},
+	"fcgi.root":      {read: readRoot},
+	"backend.verify": {read: encrypted(readBackendVerify)},
+	"backend.sni":    {read: encrypted(readBackendSNI)},
+	"backend.cert":   {read: encrypted(readBackendCert)},
+	"proxy-protocol": {
+		read:   readProxyProtocol,
+		unable: map[Proxy]string{Nginx: "nginx cannot send it to servers of HTTP; leave the label out"},
+	},
 	"strip":          {read: readStrip},
 	"rewrite":        {read: readRewrite},
 	"redirect":       {read: readRedirect},
@@ -64,7 +76,7 @@ var optionKeys = map[string]option{
 
 // restricts are keys without which a route would let in what they keep out: when their value
 // cannot be used the route is withheld.
-var restricts = map[string]bool{"allow": true, "deny": true, "redirect": true}
+var restricts = map[string]bool{"allow": true, "deny": true, "redirect": true, "proto": true}
 
 // options reads all option keys of one route. It returns false when the route must be withheld.
 func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
@@ -74,7 +86,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 			given = append(given, key)
 		}
 	}
-	if given == nil {
+	if given == nil && w.demand.authority == "" {
 		return nil, true
 	}
 	slices.Sort(given)
@@ -85,7 +97,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		reason := option.unable[p.proxy]
 		if reason == "" {
 			before := o
-			if err := option.read(reading{&o, w, p.proxy, p.speaksTLS}, w.values[key]); err != nil {
+			if err := option.read(reading{&o, w, p.proxy, p.speaksTLS, p.certs, p.systemAuthorities}, w.values[key]); err != nil {
 				o = before
 				reason = quote(w.values[key]) + ": " + err.Error()
 			}
@@ -99,6 +111,8 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		}
 		p.problem(out, w.name, key, reason)
 	}
+	o.ClientCA = w.demand.authority
+	p.rawPaths(out, w, &o)
 	return o.orNil(), usable
 }
 

@@ -13,6 +13,7 @@ import (
 type detour struct {
 	key         string // the label that asked for it
 	suffix      string // of its backend's name
+	shared      bool   // its backend is called suffix and serves all who ask for the same
 	hosts       []host
 	paths       []path
 	catchAll    bool
@@ -96,16 +97,10 @@ func (p *parser) redirectFrom(out *parsed, w *wish) {
 // on to TLS. It returns false when the route must be withheld.
 func (p *parser) readTLS(out *parsed, w *wish) bool {
 	value, given := w.values["tls"]
+	plain, secure := p.byTLS(w.entrypoints)
+	w.demand.served = secure
 	if !given {
-		return true
-	}
-	var plain, secure []string
-	for _, name := range w.entrypoints {
-		if p.entrypoints[name].TLS {
-			secure = append(secure, name)
-		} else {
-			plain = append(plain, name)
-		}
+		return p.defaultTLS(out, w, plain, secure)
 	}
 	value = strings.ToLower(value)
 	wants := map[string][]string{"off": plain, "on": secure, "only": secure, "redirect": secure}
@@ -118,16 +113,15 @@ func (p *parser) readTLS(out *parsed, w *wish) bool {
 		reason = "all entrypoints of the route speak TLS"
 	case len(serving) == 0:
 		reason = "none of the route's entrypoints (" + strings.Join(w.entrypoints, ", ") + ") speaks TLS"
+	case w.demand.authority != "" && (value == "off" || value == "on" && len(plain) > 0):
+		reason = "clients can show the certificate that client-ca wants only over TLS; write only or redirect"
 	}
 	if reason != "" {
 		p.problem(out, w.name, "tls", quote(value)+": "+reason+withheld)
 		return false
 	}
 	if value == "redirect" && len(plain) > 0 {
-		w.detours = append(w.detours, detour{
-			key: "tls", suffix: "tls", hosts: w.hosts, paths: w.paths, catchAll: w.catchAll, entrypoints: plain,
-			options: &Options{Redirect: Redirect{Code: permanent, TLSPort: p.entrypoints[secure[0]].Port}},
-		})
+		p.toTLS(w, w.hosts, w.catchAll, plain, secure)
 	}
 	if value != "on" {
 		w.entrypoints = serving

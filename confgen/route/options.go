@@ -32,6 +32,12 @@ type Options struct {
 	Compress bool           `json:",omitzero"`  // answers that are text
 	Check    Check          `json:",omitzero"`
 
+	Proto         Proto      `json:",omitzero"`
+	TLS           BackendTLS `json:",omitzero"` // to the servers, where Proto is encrypted
+	Root          string     `json:",omitzero"` // folder of the files, for FastCGI
+	ProxyProtocol string     `json:",omitzero"` // "v1" or "v2" tells servers who the client is
+	ClientCA      string     `json:",omitzero"` // only clients with a certificate that it signed
+
 	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
 	ResponseHeaders []HeaderChange `json:",omitempty"`
 	HSTS            string         `json:",omitzero"` // Strict-Transport-Security of answers over TLS

@@ -104,7 +104,7 @@ func (b *builder) pool(group string, variants []variant, claims []Route) []Route
 	var spots []spot // in the order of the variants, the oldest first
 	for i, v := range variants {
 		for h, p := range v.lead.wish.claims {
-			for _, e := range v.lead.wish.entrypoints {
+			for _, e := range v.lead.wish.serving(h) {
 				at := spot{e, h, p}
 				if len(sets[at]) == 0 {
 					spots = append(spots, at)
@@ -132,7 +132,7 @@ func (b *builder) pool(group string, variants []variant, claims []Route) []Route
 		claims = append(claims, Route{
 			HostKind: at.host.kind, Host: at.host.name, PathKind: at.path.kind, Path: at.path.name, When: first.lead.wish.when,
 			Entrypoints: []string{at.entrypoint}, Priority: first.lead.wish.priority,
-			Backend: backends[set], Service: first.service, Name: first.name, created: first.created,
+			Backend: backends[set], Service: first.service, Name: first.name, created: first.created, demand: first.lead.wish.demands(),
 		})
 	}
 	return b.pooledDetours(group, variants, claims)
@@ -277,10 +277,9 @@ func (b *builder) pooledDetours(group string, variants []variant, claims []Route
 			if len(fresh) == 0 {
 				continue
 			}
-			backend := Backend{Name: b.unique(safeName(group) + "." + d.suffix), Service: v.service, Options: d.options}
-			b.backends = append(b.backends, backend)
+			to := b.detourBackend(safeName(group), v.service, d)
 			for _, c := range fresh {
-				c.Backend = backend.Name
+				c.Backend = to
 				claims = append(claims, c)
 			}
 		}

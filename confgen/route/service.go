@@ -37,8 +37,8 @@ func (b *builder) service(s *service, claims []Route) []Route {
 			}
 			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish, "")
 			for _, d := range lead.wish.detours {
-				own = append(own, Backend{Name: b.unique(own[at].Name + "." + d.suffix), Service: s.name, Options: d.options})
-				claims = appendClaims(claims, s.name, own[len(own)-1].Name, oldest(group), lead.wish.on(d), d.key)
+				to := b.detourBackend(own[at].Name, s.name, d)
+				claims = appendClaims(claims, s.name, to, oldest(group), lead.wish.on(d), d.key)
 			}
 		}
 	}

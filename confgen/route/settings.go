@@ -11,6 +11,13 @@ type Settings struct {
 	// its own; "" is a front end that has no name and serves only routes that name none.
 	Instance string
 
+	// Certificates are those of the operator's store; nil where there is none.
+	Certificates *Certificates
+
+	// SystemAuthorities reports whether the authorities that everybody trusts are known, to verify
+	// servers by.
+	SystemAuthorities bool
+
 	UserLists []string // names that the label auth may give
 	PageSets  []string // names that the label errors may give
 	Snippets  []string // services whose labels may hold raw lines of configuration; "*" for all

@@ -9,6 +9,12 @@ type Table struct {
 	Routes      []Route   // in order of precedence: the first that matches wins
 	Backends    []Backend // sorted by name
 	Problems    []Problem // sorted
+
+	// With a certificate store: how TLS is begun for which host (sorted by pattern), and the
+	// certificate for all others, "" to refuse them.
+	Store       bool
+	Handshakes  []Handshake
+	Certificate string
 }
 
 // Entrypoint is an address that the operator lets the proxy listen on.
@@ -57,6 +63,7 @@ type Route struct {
 
 	created uint64 // age of the claim: the oldest instance that makes it
 	key     string // the label that makes it, if that is not host, path or default
+	demand  *demand
 }
 
 // Backend is a set of servers that share settings.

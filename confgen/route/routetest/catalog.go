@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"fairway/confgen/route"
 )
@@ -113,7 +114,8 @@ func split(line string) ([]string, error) {
 }
 
 // Settings reads settings, one a line: "prefix edge", "entrypoint web 80", "entrypoint
-// websecure 443 tls", "no-last-resort", "proxy nginx".
+// websecure 443 tls", "no-last-resort", "proxy nginx", "store", "certificate NAME HOST,HOST
+// [DAYS]", "authority NAME", "default-certificate NAME".
 func Settings(t testing.TB, text string) route.Settings {
 	t.Helper()
 	var s route.Settings
@@ -125,6 +127,7 @@ func Settings(t testing.TB, text string) route.Settings {
 			s.Prefix = words[1]
 		case words[0] == "proxy" && len(words) == 2:
 			s.Proxy = route.Proxy(words[1])
+		case storeSetting(t, &s, words):
 		case words[0] == "no-last-resort":
 			s.NoLastResort = true
 		case words[0] == "entrypoint" && len(words) >= 3:
@@ -138,6 +141,36 @@ func Settings(t testing.TB, text string) route.Settings {
 		}
 	}
 	return s
+}
+
+// storeSetting reads what stands in a certificate store.
+func storeSetting(t testing.TB, s *route.Settings, words []string) bool {
+	t.Helper()
+	switch words[0] {
+	case "store", "certificate", "authority", "default-certificate":
+	default:
+		return false
+	}
+	if s.Certificates == nil {
+		s.Certificates = &route.Certificates{}
+	}
+	switch {
+	case words[0] == "authority":
+		s.Certificates.Authorities = append(s.Certificates.Authorities, words[1])
+	case words[0] == "default-certificate":
+		s.Certificates.Default = words[1]
+	case words[0] == "certificate":
+		c := route.Certificate{Name: words[1], Hosts: strings.Split(words[2], ",")}
+		if len(words) > 3 {
+			days, err := strconv.Atoi(words[3])
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.NotAfter = time.Unix(0, 0).AddDate(0, 0, days)
+		}
+		s.Certificates.List = append(s.Certificates.List, c)
+	}
+	return true
 }
 
 // Print writes a table so that a person can compare it.
@@ -165,6 +198,16 @@ func Print(t route.Table) string {
 		for _, s := range b.Servers {
 			fmt.Fprintf(&out, "  %s id %d %s weight %d %s\n", s.Name, s.ID, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, limits(s))
 		}
+	}
+	for _, h := range t.Handshakes {
+		fmt.Fprintf(&out, "tls %s with %s", h.Pattern, h.Certificate)
+		if h.Authority != "" {
+			fmt.Fprintf(&out, ", clients of %s", h.Authority)
+		}
+		if h.Optional {
+			fmt.Fprint(&out, " if they want")
+		}
+		fmt.Fprintln(&out)
 	}
 	return out.String()
 }
