@@ -64,7 +64,7 @@ func read(c *cli.Context, child []string) (Config, error) {
 			opt.Routing.Instance = s.name
 		}
 		if len(config.Proxies) > 0 { // one snapshot for all
-			opt.Snapshot = config.Proxies[0].Snapshot
+			opt.Snapshot, opt.Control = config.Proxies[0].Snapshot, config.Proxies[0].Control
 		}
 		if err := apart(set, opt, config.Proxies); err != nil {
 			return Config{}, err
@@ -104,7 +104,7 @@ func (r Reload) file() string {
 
 // common is what all proxies of one program share, and what cannot change while it runs.
 func (o Options) common() Options {
-	c := Options{Consul: o.Consul, Snapshot: o.Snapshot, EmptyGrace: o.EmptyGrace}
+	c := Options{Consul: o.Consul, Snapshot: o.Snapshot, Control: o.Control, EmptyGrace: o.EmptyGrace, Guard: o.Guard}
 	c.Routing.Prefix = o.Routing.Prefix
 	return c
 }

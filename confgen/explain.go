@@ -22,6 +22,7 @@ type explanation struct {
 	Outcome  string        `json:"outcome"` // one line
 	Answered bool          `json:"answered"`
 	Stale    string        `json:"stale,omitempty"` // why the proxy may still do something else
+	Held     string        `json:"held,omitempty"`  // why its service has instances that the catalog lacks
 	Listener *listenerInfo `json:"listener,omitempty"`
 	Route    *routeInfo    `json:"route,omitempty"`
 	Backend  *backendInfo  `json:"backend,omitempty"`
@@ -390,6 +391,13 @@ func (r *report) explained(w http.ResponseWriter, req *http.Request) {
 	}
 	e := explain(table, q)
 	e.Stale = cmp.Or(state.Error, state.Deferred)
+	if e.Route != nil {
+		for _, h := range r.watcher.Status(req.Context()).Losses {
+			if h.Service == e.Route.Service {
+				e.Held = heldText(h)
+			}
+		}
+	}
 	r.send(w, e)
 }
 

@@ -19,6 +19,7 @@ const (
 	catListen   = "3. What the proxy listens on:"
 	catTimeouts = "4. Timeouts of the proxy:"
 	catRun      = "5. Running:"
+	catGuard    = "6. What is not believed at once:"
 )
 
 // flags declares the command line. Every flag can also be set by an environment variable named
@@ -76,6 +77,7 @@ func flags() []cli.Flag {
 		length(catRun, "resync", 10*time.Second, "after this time files and proxy are compared anew even when nothing happened"),
 		length(catRun, "empty-grace", watch.DefaultGrace, "an empty catalog is believed only after this time"),
 	)
+	list = append(list, guardFlags()...)
 	return append(append(list, consul.Flags()...), daemon.Flags("confgen", ":9102")...)
 }
 

@@ -231,7 +231,15 @@ func (s status) printData(line func(name, format string, a ...any)) {
 	if n := s.Catalog.Overrides; n > 0 {
 		line("overrides", "%d set live, see: confgen overrides", n)
 	}
-	line("guards", "%s", cmp.Or(s.Catalog.Held, "nothing is held back"))
+	switch {
+	case s.Catalog.Held != "":
+		line("guards", "%s: the last good state stays in use", s.Catalog.Held)
+	case len(s.Catalog.Losses) == 0:
+		line("guards", "nothing is held back")
+	}
+	for _, h := range s.Catalog.Losses {
+		line("guards", "%s %s", h.Service, heldText(h))
+	}
 	if len(s.Catalog.Missing) > 0 {
 		line("not answered", "%s", strings.Join(s.Catalog.Missing, ", "))
 	}
@@ -277,6 +285,9 @@ func (e explanation) print(out io.Writer) error {
 	line("outcome", "%s", e.Outcome)
 	if e.Stale != "" {
 		line("but", "the proxy may still do otherwise: %s", e.Stale)
+	}
+	if e.Held != "" {
+		line("held", "the service %s", e.Held)
 	}
 	if l := e.Listener; l != nil {
 		line("listener", "%s on %s", l.Name, l.Address)

@@ -141,6 +141,7 @@ var (
 	descUp       = describe("consul_up", "1 while Consul answers and everything asked for has been read.")
 	descAge      = describe("snapshot_age_seconds", "Time since Consul last confirmed what is routed.")
 	descHeld     = describe("snapshot_held", "1 while the newest answer of Consul is not believed.")
+	descLosses   = describe("held_services", "Services that keep instances which vanished at once.")
 	descServices = describe("catalog_services", "Services in the catalog.")
 	descRouted   = describe("routed_services", "Services that carry routing labels.")
 	descFailing  = describe("failing_services", "Services that cannot be read.")
@@ -150,7 +151,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c catalogMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descAge, descHeld, descServices, descRouted, descFailing, descReads, descProbes} {
+	for _, d := range []*prometheus.Desc{descUp, descAge, descHeld, descLosses, descServices, descRouted, descFailing, descReads, descProbes} {
 		out <- d
 	}
 }
@@ -174,6 +175,7 @@ func (c catalogMetrics) Collect(out chan<- prometheus.Metric) {
 	}
 	send(descUp, prometheus.GaugeValue, truth(s.Err == "" && !s.Fresh.IsZero()))
 	send(descHeld, prometheus.GaugeValue, truth(s.Held != ""))
+	send(descLosses, prometheus.GaugeValue, float64(len(s.Losses)))
 	send(descServices, prometheus.GaugeValue, float64(s.Services))
 	send(descRouted, prometheus.GaugeValue, float64(s.Routed))
 	send(descFailing, prometheus.GaugeValue, float64(len(s.Failing)))

@@ -31,8 +31,10 @@ type Options struct {
 	Template []string // files and folders that override the default templates
 
 	Snapshot   string // file; "" keeps none
+	Control    string // socket on which the running confgen takes orders
 	Resync     time.Duration
 	EmptyGrace time.Duration
+	Guard      watch.Losses
 
 	Once, DryRun, Diff bool
 	Timeout            time.Duration // of Once and DryRun
@@ -75,7 +77,7 @@ func optionsFrom(ctx context.Context, c settings, child []string) (Options, erro
 	o := Options{
 		Consul: consul.FromFlags(c),
 		Routing: route.Settings{
-			Prefix: c.String("routing-prefix"), NoLastResort: c.Bool("no-last-resort"),
+			Prefix: c.String("routing-prefix"), NoLastResort: c.Bool("no-last-resort"), Panic: c.Int("panic-share"),
 			Instance: c.String("instance"), Snippets: c.StringSlice("allow-snippets"),
 		},
 		Render:   render.DefaultSettings(),
@@ -92,7 +94,7 @@ func optionsFrom(ctx context.Context, c settings, child []string) (Options, erro
 	}
 	reload := func(c settings) error { return o.readReload(ctx, c) }
 	for _, step := range []func(settings) error{
-		o.readProxy, reload, o.readChild, o.readListen, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readModes,
+		o.readProxy, reload, o.readChild, o.readListen, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readGuard, o.readModes,
 	} {
 		if err := step(c); err != nil {
 			return o, err
@@ -136,6 +138,7 @@ func (o *Options) readProxy(c settings) error {
 	}
 	state := orElse(c.String("state-dir"), filepath.Join(p.Dir, ".confgen"))
 	o.Snapshot = filepath.Join(state, "snapshot.json")
+	o.Control = filepath.Join(state, controlSocket)
 
 	o.Render.Dir = c.String("proxy-dir")
 	p.RunDir = orElse(c.String("run-dir"), p.Dir)

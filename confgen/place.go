@@ -26,7 +26,7 @@ func (p place) String() string {
 // modes are what a command line says of one run. They are no settings.
 var modes = []string{"config", "once", "timeout", "dry-run", "diff"}
 
-// shared are the settings that all proxies of one program have in common, besides consul-….
+// shared are the settings that all proxies of one program have in common, besides consul-… and guard-….
 var shared = []string{"routing-prefix", "state-dir", "empty-grace", "log-level", "log-json", "http-addr"}
 
 // groups are blocks whose settings' flags begin with a word.
@@ -42,7 +42,7 @@ var groups = []struct{ prefix, block string }{
 // renamed are settings that a block calls otherwise than the command line does.
 var renamed = map[string]string{
 	"proxy": "kind", "template": "templates", "trusted-proxy": "trusted_proxies",
-	"consul-addr": "address", "stats-user": "user", "stats-password": "password",
+	"consul-addr": "address", "guard-service": "services", "stats-user": "user", "stats-password": "password",
 	"stats-password-file": "password_file", "stats-entrypoint": "entrypoint",
 }
 
@@ -55,7 +55,7 @@ var labelled = map[string][]string{
 func placeOf(flag string) place {
 	p := place{
 		name: strings.ReplaceAll(flag, "-", "_"), labelled: labelled[flag],
-		all: slices.Contains(shared, flag) || strings.HasPrefix(flag, "consul-"),
+		all: slices.Contains(shared, flag) || strings.HasPrefix(flag, "consul-") || strings.HasPrefix(flag, "guard-"),
 	}
 	for _, g := range groups {
 		if strings.HasPrefix(flag, g.prefix) {

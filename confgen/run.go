@@ -55,7 +55,7 @@ func newProgram(config Config, d *daemon.Daemon, consulPart func(error)) (*progr
 	}
 	p.watcher, err = watch.New(watch.Options{
 		Client: client, Prefix: opt.Routing.Prefix, Connections: opt.Consul.MaxConns,
-		Grace: opt.EmptyGrace, File: opt.Snapshot, Log: d.Log.Named("watch"),
+		Grace: opt.EmptyGrace, Losses: opt.Guard, File: opt.Snapshot, Log: d.Log.Named("watch"),
 		Changed: p.changed, Condition: consulPart,
 	})
 	if err != nil {
@@ -124,6 +124,7 @@ func (p *program) work(ctx context.Context) error {
 		f.run(ctx, group)
 	}
 	group.Go(func() error { return p.obey(ctx, hup, group) })
+	group.Go(func() error { return p.control(ctx) })
 	return group.Wait()
 }
 

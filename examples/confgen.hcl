@@ -42,6 +42,15 @@ consul {
 # log_json       = false
 http_addr = "127.0.0.1:9102" # of /metrics, /healthz, /readyz and /status
 
+# What is not believed at once: a service that loses its instances keeps them meanwhile.
+guards {
+  # grace = "30s"    # "0s" believes it at once
+  # share = 100      # percent of a service's instances that must be lost at once
+  # mode  = "accept" # or "approve": only confgen approve ends it
+  # total = 0        # percent of all instances whose loss at once has every service keep them
+  #: services = ["shop=50%:2m:approve"] # share, grace and mode of single services
+}
+
 # ---------------------------------------------------------------- every proxy
 # What stands here is as if it stood in each proxy that does not say otherwise. Blocks
 # with a name, such as entrypoints, come in addition to the proxy's own.
@@ -105,6 +114,7 @@ proxy "edge" {
   trusted_proxies = ["10.0.0.0/8"] # whose X-Forwarded-For is believed
   #: allow_snippets = ["shop"]     # services whose labels may hold raw configuration; "*" for all
   # no_last_resort = false
+  # panic_share = 0 # percent of a service's instances that must be passing for checks to be believed
 
   #: stats {
   #:   user          = "admin"

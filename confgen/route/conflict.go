@@ -20,12 +20,12 @@ func appendClaims(claims []Route, service, backend string, created uint64, w *wi
 	return claims
 }
 
-// settle gives every pair of host and path on every entrypoint to one claim: the higher
-// priority, else the one with more conditions, else the one registered first. What a claim with
-// conditions leaves goes to the next. It returns the routes in order of precedence.
+// settle gives every pair of host and path on every entrypoint to one claim: one whose
+// instances are still in the catalog, then the higher priority, else the one with more conditions,
+// else the one registered first. What a claim with conditions leaves goes to the next. It returns the routes in order of precedence.
 func (b *builder) settle(claims []Route) []Route {
 	slices.SortFunc(claims, func(x, y Route) int {
-		return cmp.Or(compareMatch(x, y), cmp.Compare(y.Priority, x.Priority), cmp.Compare(y.When.count(), x.When.count()), compareAge(x, y))
+		return cmp.Or(compareMatch(x, y), cmp.Compare(x.heldOnly(), y.heldOnly()), cmp.Compare(y.Priority, x.Priority), cmp.Compare(y.When.count(), x.When.count()), compareAge(x, y))
 	})
 	routes := claims[:0]
 	from := 0 // routes[from:] are for the host and path being looked at
@@ -40,6 +40,14 @@ func (b *builder) settle(claims []Route) []Route {
 	}
 	slices.SortStableFunc(routes, comparePrecedence)
 	return routes
+}
+
+// heldOnly is 1 for a claim that only held instances make, else 0.
+func (r Route) heldOnly() int {
+	if r.created == heldOnly {
+		return 1
+	}
+	return 0
 }
 
 // contest returns the entrypoints of c that no earlier claim holds, and reports the rest.

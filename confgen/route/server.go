@@ -84,10 +84,19 @@ func (b *builder) servers(members []member) []Server {
 	return list
 }
 
-// lastResort readies the failing servers of a backend in which every one fails, except those
-// that an operator took out (F59).
+// lastResort readies the failing servers of a backend in which every one fails, or more than the
+// operator takes for possible, except those that an operator took out (F59).
 func (b *builder) lastResort(members []member, list []Server) {
-	if b.set.NoLastResort || slices.ContainsFunc(list, func(s Server) bool { return s.State == Ready }) {
+	ready, able := 0, 0
+	for i, m := range members {
+		if list[i].State == Ready {
+			ready++
+		}
+		if m.in.Status != Maintenance {
+			able++
+		}
+	}
+	if b.set.NoLastResort || ready > 0 && 100*ready >= b.set.Panic*able {
 		return
 	}
 	for i, m := range members {

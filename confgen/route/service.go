@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -126,6 +127,9 @@ func leader(group []member) member {
 }
 
 func health(in *Instance) int {
+	if in.Held {
+		return -1 // what the catalog still says goes before what it said
+	}
 	switch in.Status {
 	case Passing:
 		return 2
@@ -136,10 +140,17 @@ func health(in *Instance) int {
 	}
 }
 
+// heldOnly is the age of claims that only held instances make.
+const heldOnly = math.MaxUint64
+
+// oldest is the age of a group's claims. Instances that may be gone claim nothing from others: a
+// group of them alone is younger than everybody.
 func oldest(group []member) uint64 {
-	least := group[0].in.Created
-	for _, m := range group[1:] {
-		least = min(least, m.in.Created)
+	least := uint64(heldOnly)
+	for _, m := range group {
+		if !m.in.Held {
+			least = min(least, m.in.Created)
+		}
 	}
 	return least
 }

@@ -25,6 +25,11 @@ type Settings struct {
 	// NoLastResort leaves a backend whose every instance is failing without a ready server.
 	// By default such a backend keeps sending to those still registered rather than to nobody.
 	NoLastResort bool
+
+	// Panic is the percentage of a backend's instances, without those in maintenance, that must
+	// be passing for their checks to be believed. Below it all of them get requests, and the
+	// proxy's own checks decide. 0 for the last resort alone: only when none is passing.
+	Panic int
 }
 
 // DefaultPrefix is the first word of routing labels unless the operator chose another.

@@ -27,6 +27,7 @@ type Instance struct {
 	Weight  int               `json:"weight,omitempty"` // Consul's weight for the instance's status
 	Status  Status            `json:"status"`           // worst of node and service checks
 	Created uint64            `json:"created"`          // Consul CreateIndex: age without a clock
+	Held    bool              `json:"held,omitempty"`   // vanished from the catalog, which is not believed yet
 }
 
 // Status is the aggregated health of an instance.

@@ -27,6 +27,7 @@ type job struct {
 // answer is what Consul said about a service.
 type answer struct {
 	instances []route.Instance // nil when none carries a routing key
+	others    bool             // there are instances, none of which carries a routing key
 	filtered  bool             // ACLs have hidden rows
 	err       error
 }
@@ -91,6 +92,7 @@ func (w *Watcher) askService(ctx context.Context, j job) answer {
 		routed = routed || e.routed(w.opt.Prefix)
 	}
 	if !routed {
+		a.others = len(a.instances) > 0
 		a.instances = nil
 	}
 	slices.SortFunc(a.instances, func(x, y route.Instance) int {

@@ -28,6 +28,7 @@ type service struct {
 	name      string
 	answered  bool             // has been read, or refused, once
 	instances []route.Instance // nil unless routed
+	unrouted  bool             // has instances, none of which carries a routing key
 	dirty     bool             // must be read
 	reading   bool             // is being read; what it answers may be from before it became dirty
 	err       error
@@ -68,6 +69,7 @@ type keeper struct {
 	changedAt time.Time
 	freshAt   time.Time // when everything was known and true last; zero before
 	guard     guard
+	losses    lossGuard
 	counts    Counts
 	reported  bool // condErr has been handed on
 	condErr   error
@@ -81,8 +83,10 @@ func newKeeper(w *Watcher, jobs chan<- job) *keeper {
 		waiting: map[string]bool{},
 		pace:    newPace(w.opt.Connections - (MinConnections - 1)),
 		guard:   guard{grace: w.opt.Grace, log: w.opt.Log},
+		losses:  newLossGuard(w.opt.Losses, w.opt.Log),
 		changed: true,
 	}
+	k.losses.unrouted = func(name string) bool { s := k.services[name]; return s != nil && s.unrouted }
 	if w.opt.File != "" {
 		k.store = newStore(w.opt.File, w.opt.Log)
 	}
@@ -191,6 +195,7 @@ func (k *keeper) answered(j job, a answer) {
 		k.failed(s, a.err)
 		return
 	}
+	s.unrouted = a.others
 	k.took(s, a.instances)
 	if s.dirty {
 		k.queue = append(k.queue, s.name)
@@ -318,6 +323,7 @@ func (k *keeper) due(now time.Time) time.Duration {
 	sooner(k.pace.pausedUntil(now))
 	sooner(k.sweep.due())
 	sooner(k.guard.until())
+	sooner(k.losses.until())
 	if k.changed && k.latest != nil && !k.changedAt.IsZero() {
 		if limit := k.changedAt.Add(publishWithin); limit.After(now) {
 			sooner(limit)

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"fairway/confgen/route"
@@ -30,10 +31,16 @@ const notPassing = `Status != "passing"`
 // errNoLeader means that the answer may be missing what it should hold.
 var errNoLeader = errors.New("answer of a Consul server that knows no leader")
 
-// trusted refuses answers that must not change anything.
+// staleMost is how long ago the server that answers may have heard of its leader.
+const staleMost = time.Minute
+
+// trusted refuses answers that must not change anything (F11).
 func trusted(meta *api.QueryMeta) error {
 	if !meta.KnownLeader {
 		return errNoLeader
+	}
+	if meta.LastContact > staleMost {
+		return fmt.Errorf("answer of a Consul server that heard of its leader %s ago", meta.LastContact.Round(time.Second))
 	}
 	return nil
 }

@@ -16,6 +16,9 @@ func (k *keeper) publish(now time.Time) {
 	if !k.ready() || k.missing > 0 {
 		return
 	}
+	if k.losses.due(now) {
+		k.touch()
+	}
 	busy := len(k.queue)+k.reading > 0
 	if busy && (k.latest == nil || !k.changed || now.Sub(k.changedAt) < publishWithin) {
 		return
@@ -25,12 +28,14 @@ func (k *keeper) publish(now time.Time) {
 		k.confirm(now)
 		return
 	}
+	known, since := k.known()
 	next := k.snapshot()
-	if !k.guard.believes(k.known(), next, k.hidden(), now) {
+	if !k.guard.believes(known, next, k.hidden(), now) {
 		k.restore("the catalog is empty")
 		return
 	}
 	k.changed = false
+	next = k.losses.look(known, next, len(next.Services) == 0, since, now)
 	if k.latest != nil && sameSnapshot(k.latest.Snapshot, next) {
 		k.confirm(now)
 		return
@@ -55,15 +60,18 @@ func (k *keeper) snapshot() route.Snapshot {
 	return out
 }
 
-// known returns what the guard compares with: what is shown, else what the file remembers.
-func (k *keeper) known() route.Snapshot {
+// known returns what the guards compare with: what is shown, else what the file remembers, and
+// how long ago it was true, as far as this process did not see it itself.
+func (k *keeper) known() (known route.Snapshot, age time.Duration) {
 	switch {
+	case k.latest != nil && !k.latest.Restored:
+		return k.latest.Snapshot, 0
 	case k.latest != nil:
-		return k.latest.Snapshot
+		return k.latest.Snapshot, time.Since(k.latest.Time)
 	case k.store != nil && k.store.restored != nil:
-		return k.store.restored.Snapshot
+		return k.store.restored.Snapshot, time.Since(k.store.restored.Time)
 	}
-	return route.Snapshot{}
+	return route.Snapshot{}, 0
 }
 
 // show publishes v under the next version.
@@ -113,6 +121,8 @@ type guard struct {
 	log   hclog.Logger
 	since time.Time // when the catalog became empty; zero when it is not
 	held  string    // why; "" when nothing is held
+
+	approved bool // an operator says that it is true
 }
 
 // believes reports whether next may replace known. Losing the last routed instance is believed
@@ -131,11 +141,15 @@ func (g *guard) believes(known, next route.Snapshot, hidden bool, now time.Time)
 		}
 		g.log.Warn("not believed, keeping the last good state", "reason", g.held, "grace", g.grace.String())
 	}
-	if hidden || now.Before(g.since.Add(g.grace)) {
+	if !g.approved && (hidden || now.Before(g.since.Add(g.grace))) {
 		return false
 	}
-	g.log.Warn("believed after the grace time", "reason", g.held)
-	g.since, g.held = time.Time{}, ""
+	why := "after the grace time"
+	if g.approved {
+		why = "approved"
+	}
+	g.log.Warn("believed", "reason", g.held, "because", why)
+	g.since, g.held, g.approved = time.Time{}, "", false
 	return true
 }
 
@@ -143,7 +157,7 @@ func (g *guard) release(why string) {
 	if g.held != "" {
 		g.log.Info("last good state no longer held", "reason", why)
 	}
-	g.since, g.held = time.Time{}, ""
+	g.since, g.held, g.approved = time.Time{}, "", false
 }
 
 // until returns when a held answer is believed; zero when none is held or only an answer can
@@ -172,6 +186,6 @@ func same(a, b []route.Instance) bool {
 
 func sameInstance(a, b route.Instance) bool {
 	return a.Node == b.Node && a.ID == b.ID && a.Address == b.Address && a.Port == b.Port &&
-		a.Weight == b.Weight && a.Status == b.Status && a.Created == b.Created &&
+		a.Weight == b.Weight && a.Status == b.Status && a.Created == b.Created && a.Held == b.Held &&
 		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }

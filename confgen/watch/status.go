@@ -25,6 +25,7 @@ type Status struct {
 	Overrides int               `json:"overrides"`         // values that operators set live
 	Failing   map[string]string `json:"failing,omitempty"` // services, and kv/fairway/override/, that cannot be read now, and why
 	Held      string            `json:"held,omitempty"`    // why the newest answer is not believed
+	Losses    []Held            `json:"losses,omitempty"`  // of single services, not believed yet
 	Narrow    bool              `json:"narrow,omitempty"`  // only checks that are not passing are followed
 	Counts    Counts            `json:"counts"`
 }
@@ -46,7 +47,7 @@ func (w *Watcher) Status(ctx context.Context) Status {
 
 func (k *keeper) status() Status {
 	out := Status{
-		Fresh: k.freshAt, Services: k.inCatalog, Held: k.guard.held,
+		Fresh: k.freshAt, Services: k.inCatalog, Held: k.guard.held, Losses: k.losses.list(),
 		Narrow: k.watcher.narrow.Load(), Overrides: len(k.overrides.list), Counts: k.counts, Failing: map[string]string{},
 	}
 	out.Counts.Sweeps = k.sweep.count

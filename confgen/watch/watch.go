@@ -53,7 +53,10 @@
 // Nothing is published before everything asked for has answered once. An answer without a known
 // leader, an error and a refusal leave the last state in place. A catalog that loses its last
 // routed instance is believed only after it has said so for a grace time, and never when Consul
-// hides rows behind ACLs.
+// hides rows behind ACLs. A service that loses all its instances at once keeps them for a while,
+// marked as held (losses.go): a registrator that is replaced, a node that flaps and a mistake in
+// Consul then cost nothing, and instances that are really gone are found out by the proxy's own
+// checks. A partial loss is believed at once by default, since the others serve.
 package watch
 
 import (
@@ -81,7 +84,8 @@ type Options struct {
 	Client      *api.Client
 	Prefix      string        // of routing keys, in meta "<prefix>-" and in tags "<prefix>."; "fairway"
 	Connections int           // as many as Client may open; at least MinConnections, 8
-	Grace       time.Duration // DefaultGrace
+	Grace       time.Duration // of an emptied catalog: DefaultGrace
+	Losses      Losses        // what else is not believed at once
 	File        string        // where the snapshot is kept; "" keeps none
 	Log         hclog.Logger
 	Changed     func()      // Latest has something new; called from one goroutine, must not block
@@ -117,6 +121,9 @@ func New(opt Options) (*Watcher, error) {
 	}
 	if opt.Connections < MinConnections {
 		return nil, fmt.Errorf("%d connections to Consul are too few: at least %d", opt.Connections, MinConnections)
+	}
+	if err := opt.Losses.Validate(); err != nil {
+		return nil, fmt.Errorf("guard: %w", err)
 	}
 	if opt.Grace == 0 {
 		opt.Grace = DefaultGrace

@@ -31,7 +31,9 @@ type fakeConsul struct {
 	services map[string][]string // addresses by name
 	live     map[string]string   // what operators set live
 	output   int
-	fault    func(w http.ResponseWriter, r *http.Request) bool // true: has answered
+
+	unlabelled string                                            // service whose instances carry no routing key
+	fault      func(w http.ResponseWriter, r *http.Request) bool // true: has answered
 }
 
 func newFakeConsul(t *testing.T, services map[string][]string) *fakeConsul {
@@ -139,7 +141,7 @@ func (f *fakeConsul) instances(name string) []map[string]any {
 	for _, a := range f.services[name] {
 		rows = append(rows, map[string]any{
 			"Node":    map[string]any{"Node": "n1", "Address": "10.0.0.1"},
-			"Service": map[string]any{"ID": name + a, "Address": a, "Port": 80, "Meta": map[string]string{"fairway-host": name + ".test"}},
+			"Service": map[string]any{"ID": name + a, "Address": a, "Port": 80, "Meta": f.meta(name)},
 			"Checks":  []map[string]any{{"CheckID": "c", "Status": "passing", "Output": fmt.Sprint(f.output)}},
 		})
 	}
@@ -147,6 +149,13 @@ func (f *fakeConsul) instances(name string) []map[string]any {
 		slices.Reverse(rows)
 	}
 	return rows
+}
+
+func (f *fakeConsul) meta(name string) map[string]string {
+	if name == f.unlabelled {
+		return nil
+	}
+	return map[string]string{"fairway-host": name + ".test"}
 }
 
 func TestWatch_F4_nothingBeforeEverythingHasAnswered(t *testing.T) {
