@@ -66,9 +66,9 @@ soak: ## random trouble for DURATION=30m, the catalog held against the engine; S
 	$(CONSUL) SOAK_DURATION="$(DURATION)" SOAK_SEED="$(SEED)" go test -tags soak -v -timeout 24h ./internal/soak
 
 .PHONY: bench
-bench: ## how fast a new container answers, beside other tools where they are on PATH
+bench: ## how fast a new container answers, beside other tools where they are on PATH (PATTERN=…)
 	scripts/setup
-	$(CONSUL) scripts/bench
+	$(CONSUL) scripts/bench $(PATTERN)
 
 .PHONY: lint
 lint: ## golangci-lint for Go, shellcheck for the scripts

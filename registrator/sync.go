@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"fairway/registrator/catalog"
@@ -40,15 +42,11 @@ type syncer struct {
 // nothing: it is never an empty world.
 func (s *syncer) pass(ctx context.Context) error {
 	started := time.Now()
-	listing, err := s.docker.Containers(ctx)
-	if s.dockerPart.Set(err); err != nil {
+	listing, observed, err := s.look(ctx)
+	if err != nil {
 		return s.report.failed(err)
 	}
 	plan := service.Desired(listing.Containers, s.options)
-	observed, err := s.catalog.Observed(ctx)
-	if s.consulPart.Set(err); err != nil {
-		return s.report.failed(err)
-	}
 	plan, expiry := s.checks.Fill(plan, observed.Rows, started)
 	changes := service.Diff(observed.Rows, plan)
 	result, err := s.catalog.Apply(ctx, observed, s.words.freshen(changes, plan, started))
@@ -59,6 +57,19 @@ func (s *syncer) pass(ctx context.Context) error {
 	s.report.done(pass{started, s.options.Node.Name, listing, plan, observed, changes, result})
 	s.lookAgain(listing.Again, result.Again, expiry)
 	return nil
+}
+
+// look reads both worlds, at the same time: neither answer depends on the other.
+func (s *syncer) look(ctx context.Context) (docker.Listing, catalog.Observed, error) {
+	var observed catalog.Observed
+	var unread error
+	var reading sync.WaitGroup
+	reading.Go(func() { observed, unread = s.catalog.Observed(ctx) })
+	listing, unlisted := s.docker.Containers(ctx)
+	reading.Wait()
+	s.dockerPart.Set(unlisted)
+	s.consulPart.Set(unread)
+	return listing, observed, errors.Join(unlisted, unread)
 }
 
 // lookAgain asks for a pass after the shortest of some delays; zero is none.

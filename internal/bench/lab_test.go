@@ -26,7 +26,7 @@ const host = "bench.test"
 
 // lab is a Docker Engine, a Consul server and a place for a front end.
 type lab struct {
-	b      *testing.B
+	b      testing.TB
 	engine *testbed.Engine
 	consul *testbed.ConsulServer
 	dir    string
@@ -34,8 +34,8 @@ type lab struct {
 	number int    // of containers made
 }
 
-func newLab(b *testing.B) *lab {
-	l := &lab{b: b, engine: testbed.Docker(b), consul: testbed.Consul(b), dir: b.TempDir()}
+func newLab(b testing.TB, dockerd ...string) *lab {
+	l := &lab{b: b, engine: testbed.Docker(b, dockerd...), consul: testbed.Consul(b), dir: b.TempDir()}
 	l.front = fmt.Sprintf("127.0.0.1:%d", testbed.Port(b))
 	l.engine.Image("web")
 	return l

@@ -122,7 +122,9 @@ func (n *node) end(signal syscall.Signal) {
 	case <-time.After(20 * time.Second):
 		n.w.t.Errorf("registrator %s did not end within 20 s of %s", n.name, signal)
 		_ = n.cmd.Process.Kill()
-		<-n.ended
+		if err := <-n.ended; err == nil {
+			n.w.t.Errorf("registrator %s ended well although it was killed", n.name)
+		}
 	}
 }
 
@@ -162,8 +164,7 @@ func (w *world) docker(args ...string) (string, error) {
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+w.engine.Host)
 	out, err := cmd.Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, exit.Stderr)
 		}
 		return "", fmt.Errorf("docker %q: %w", args, err)

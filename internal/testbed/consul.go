@@ -45,19 +45,46 @@ func consulPath(t testing.TB) string {
 // Consul starts a server that ends with the test. args are added to its command line.
 func Consul(t testing.TB, args ...string) *ConsulServer {
 	t.Helper()
+	s := newConsul(t, "consul-server", Port(t), append([]string{"-bootstrap"}, args...))
+	s.Start()
+	return s
+}
+
+// ConsulServers starts a cluster of n servers that ends with the test. args are added to the command
+// line of each.
+func ConsulServers(t testing.TB, n int, args ...string) []*ConsulServer {
+	t.Helper()
+	var servers []*ConsulServer
+	gossip := Port(t)
+	join := []string{fmt.Sprintf("-bootstrap-expect=%d", n), fmt.Sprintf("-retry-join=127.0.0.1:%d", gossip), "-retry-interval=1s"}
+	for i := range n {
+		s := newConsul(t, fmt.Sprintf("consul-server-%d", i+1), gossip, append(join, args...))
+		s.launch() // none has a leader before all run
+		servers = append(servers, s)
+		gossip = Port(t)
+	}
+	for _, s := range servers {
+		s.await()
+	}
+	return servers
+}
+
+// newConsul prepares a server that is not started yet.
+func newConsul(t testing.TB, node string, gossip int, args []string) *ConsulServer {
+	t.Helper()
 	http := Port(t)
 	s := &ConsulServer{Addr: fmt.Sprintf("127.0.0.1:%d", http), t: t, dir: tempDir(t, "fairway-consul-")}
 	config := fmt.Sprintf(`{
   "ports": {"http": %d, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1, "serf_lan": %d, "server": %d},
   "performance": {"raft_multiplier": 1}, "disable_update_check": true, "log_level": "warn",
   "limits": {"http_max_conns_per_client": 200}
-}`, http, Port(t), Port(t))
+}`, http, gossip, Port(t))
 	path := filepath.Join(s.dir, "test.json")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.args = append([]string{
-		"agent", "-server", "-bootstrap", "-node", "consul-server", "-bind", "127.0.0.1",
+		"agent", "-server", "-node", node, "-bind", "127.0.0.1",
 		"-client", "127.0.0.1", "-data-dir", filepath.Join(s.dir, "data"), "-config-file", path,
 	}, args...)
 	client, err := api.NewClient(&api.Config{Address: s.Addr})
@@ -71,14 +98,27 @@ func Consul(t testing.TB, args ...string) *ConsulServer {
 			t.Logf("consul said:\n%s", s.output.tail())
 		}
 	})
-	s.Start()
 	return s
 }
 
 // Start starts the server, again with the same port and data, and waits for its leader.
 func (s *ConsulServer) Start() {
 	s.t.Helper()
+	s.launch()
+	s.await()
+}
+
+// PID is the process id of a server that runs.
+func (s *ConsulServer) PID() int { return s.proc.cmd.Process.Pid }
+
+func (s *ConsulServer) launch() {
+	s.t.Helper()
 	s.proc = startProcess(s.t, &s.output, consulPath(s.t), s.args...)
+}
+
+// await waits until the server knows its leader and itself.
+func (s *ConsulServer) await() {
+	s.t.Helper()
 	Eventually(s.t, 30*time.Second, "consul elects itself", func() error {
 		if err := s.proc.err(); err != nil {
 			s.t.Fatalf("%v: %s", err, s.output.tail())
