@@ -51,7 +51,10 @@ func flags() []cli.Flag {
 		dockerText("docker-cert-path", "", "`FOLDER` of ca.pem, cert.pem and key.pem for a Docker Engine behind TLS, which is always verified"),
 
 		texts(catListen, "entrypoint", "`NAME=[ADDRESS]:PORT[/tls]` that the proxy listens on; may be repeated; default: web=:80 and, with certificates, websecure=:8443/tls"),
-		text(catListen, "tls-certificates", "", "PEM `FILE` with certificate and key as the proxy sees it, for HAProxy also a folder of them; for entrypoints with tls"),
+		texts(catListen, "certificates", "`PATH` of a folder of certificates and keys, or of one file such as a secret, as confgen sees it; may be repeated; they are checked, handed to the proxy and replaced as they change"),
+		text(catListen, "default-certificate", "", "`NAME` of the certificate in the store for hosts that have none; default: their TLS is refused"),
+		text(catListen, "system-authorities", "", "`FILE` of the authorities that servers of proto=https are verified by; default: where this system has them"),
+		text(catListen, "tls-certificates", "", "instead of a store, for certificates that confgen may not read: PEM `FILE` with certificate and key as the proxy sees it, for HAProxy also a folder of them"),
 		text(catListen, "stats-user", "", "`USER` of the page /haproxy?stats, which exists only with a user and a password"),
 		text(catListen, "stats-password", "", "its `PASSWORD`; prefer --stats-password-file"),
 		text(catListen, "stats-password-file", "", "`FILE` with the password"),

@@ -29,6 +29,7 @@ type front struct {
 	wake    reconcile.Wake
 	again   chan os.Signal // has the templates read again
 	source  *source
+	secrets *secrets
 	target  *proxy.Target
 	process *process // nil unless the proxy is a child
 	closers []func() error
@@ -57,6 +58,7 @@ func newFront(opt Options, d *daemon.Daemon, watcher *watch.Watcher, running *pr
 	if err != nil && (opt.Once || opt.DryRun) {
 		return nil, exit(exitInvalid, err)
 	}
+	f.secrets = newSecrets(opt, f.log.Named("certificates"))
 	f.process = running
 	if running == nil || !running.fits(opt.Proxy) {
 		if f.process, err = newProcess(opt.Proxy, f.log.Named("proxy")); err != nil {
@@ -103,18 +105,19 @@ func (f *front) begin(why string, ready *daemon.Condition, config *reloadState) 
 // work keeps the proxy equal to the catalog until ctx ends.
 func (f *front) work(ctx context.Context) error {
 	templates, stop := context.WithCancel(ctx)
-	watching := make(chan error, 1)
+	watching := make(chan error, 2)
 	go func() { watching <- f.source.watch(templates, f.again, f.wake.Now) }()
+	go func() { watching <- f.secrets.watch(templates, f.wake.Now) }()
 	err := f.loop(ctx)
 	stop()
-	return errors.Join(err, <-watching)
+	return errors.Join(err, <-watching, <-watching)
 }
 
 // loop makes passes until ctx ends, and lets a child start when there is something to start with.
 func (f *front) loop(ctx context.Context) error {
 	s := &syncer{
 		catalog: f.watcher, routing: f.opt.Routing, settings: f.opt.Render,
-		files: f.source, target: f.target, proxy: f.ready, report: f.report,
+		files: f.source, secrets: f.secrets, target: f.target, proxy: f.ready, report: f.report,
 	}
 	main := filepath.Join(f.opt.Proxy.Dir, mainFile[f.opt.Proxy.Kind])
 	return reconcile.Loop(ctx, f.wake, reconcile.Options{

@@ -210,11 +210,34 @@ func (s status) print(out io.Writer, ready bool, conditions string) error {
 			line(trouble.name, "%s", strings.ReplaceAll(trouble.what, "\n", "; "))
 		}
 	}
+	s.printCertificates(line)
 	line("problems", "%d", len(s.Problems))
 	for _, p := range s.Problems {
 		line("", "%s", p)
 	}
 	return w.Flush()
+}
+
+// printCertificates prints what is in the store, and what should be and cannot.
+func (s status) printCertificates(line func(name, format string, a ...any)) {
+	if len(s.Certificates)+len(s.Faults) == 0 {
+		return
+	}
+	line("certificates", "%d", len(s.Certificates))
+	for _, c := range s.Certificates {
+		what := "expires in " + time.Until(c.NotAfter).Round(time.Hour).String()
+		if c.Expired {
+			what = "EXPIRED " + ago(c.NotAfter)
+		}
+		line("", "%s: %s for %s", c.Name, what, strings.Join(c.Hosts, " "))
+	}
+	for _, f := range s.Faults {
+		kept := ""
+		if f.Kept {
+			kept = "; what was there before is served"
+		}
+		line("not usable", "%s: %s%s", f.File, f.Reason, kept)
+	}
 }
 
 // printData prints how old the data is, and what keeps it from being newer.

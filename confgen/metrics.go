@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"fairway/confgen/certs"
 	"fairway/confgen/proxy"
 	"fairway/confgen/route"
 	"fairway/confgen/watch"
@@ -20,6 +21,8 @@ type metrics struct {
 	duration, change                              prometheus.Histogram
 	routes, backends, problems, deferred, retired prometheus.Gauge
 	servers                                       *prometheus.GaugeVec
+	notAfter                                      *prometheus.GaugeVec
+	faults                                        prometheus.Gauge
 }
 
 // templateMetric tells whether the newest templates are in use.
@@ -94,7 +97,11 @@ func newMetrics(registry prometheus.Registerer, templates func() error) *metrics
 			Namespace: namespace, Name: "servers", Help: "Servers in the table, by state.",
 		}, []string{"state"}),
 	}
-	registry.MustRegister(m.applies, m.failures, m.reloads, m.commands, m.duration, m.change,
+	m.notAfter = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "certificate_not_after_seconds", Help: "When a certificate that is in use expires, in seconds since 1970.",
+	}, []string{"certificate"})
+	m.faults = gauge("certificate_faults", "Files of the certificate store that cannot be used.")
+	registry.MustRegister(m.notAfter, m.faults, m.applies, m.failures, m.reloads, m.commands, m.duration, m.change,
 		m.routes, m.backends, m.problems, m.deferred, m.retired, m.servers, templateMetric(templates))
 	for _, a := range []proxy.Action{proxy.None, proxy.Runtime, proxy.Reload} {
 		m.applies.WithLabelValues(string(a))
@@ -112,6 +119,14 @@ func (m *metrics) table(t route.Table) {
 	for state, n := range servers(t) {
 		m.servers.WithLabelValues(state).Set(float64(n))
 	}
+}
+
+func (m *metrics) certificates(c certs.Contents) {
+	m.notAfter.Reset()
+	for _, cert := range c.Certificates {
+		m.notAfter.WithLabelValues(cert.Name).Set(float64(cert.NotAfter.Unix()))
+	}
+	m.faults.Set(float64(len(c.Faults)))
 }
 
 func (m *metrics) apply(result proxy.Result, err error) {

@@ -89,15 +89,15 @@ func worst(results []error, of int) error {
 
 // once makes this proxy equal to the catalog one time, or prints what that would change.
 func (f *front) once(ctx context.Context, view watch.View, out io.Writer) error {
-	table := route.Build(view.Snapshot, f.opt.Routing)
+	store := f.secrets.now()
+	table := route.Build(view.Snapshot, store.routing(f.opt.Routing))
 	for _, problem := range table.Problems {
 		warnProblem(f.log, problem)
 	}
-	files, err := f.source.Render(render.View{Table: table, Settings: f.opt.Render})
+	files, err := renderWith(f.source, store, render.View{Table: table, Settings: f.opt.Render})
 	if err != nil {
 		return exit(exitInvalid, err)
 	}
-	files = withSecrets(files, f.opt.Render)
 	if f.opt.DryRun {
 		return f.dryRun(files, out)
 	}
@@ -172,7 +172,7 @@ func (f *front) dryRun(files []render.File, out io.Writer) error {
 
 // print prints a change, without the stats page's password.
 func (f *front) print(out io.Writer, c proxy.Change) error {
-	if !f.opt.Diff {
+	if !f.opt.Diff || strings.HasPrefix(c.Path, "certs/") { // keys are not shown
 		verb := "change"
 		switch {
 		case c.Before == nil:

@@ -23,12 +23,13 @@ import (
 // Options are all that the program needs to know. optionsFrom fills them from
 // the command line or the configuration file.
 type Options struct {
-	Name     string // of the proxy, in the configuration file; "" without one
-	Consul   consul.Config
-	Routing  route.Settings
-	Render   render.Settings
-	Proxy    Proxy
-	Template []string // files and folders that override the default templates
+	Name         string // of the proxy, in the configuration file; "" without one
+	Consul       consul.Config
+	Routing      route.Settings
+	Render       render.Settings
+	Proxy        Proxy
+	Certificates Certificates
+	Template     []string // files and folders that override the default templates
 
 	Snapshot   string // file; "" keeps none
 	Control    string // socket on which the running confgen takes orders
@@ -94,14 +95,14 @@ func optionsFrom(ctx context.Context, c settings, child []string) (Options, erro
 	}
 	reload := func(c settings) error { return o.readReload(ctx, c) }
 	for _, step := range []func(settings) error{
-		o.readProxy, reload, o.readChild, o.readListen, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readGuard, o.readModes,
+		o.readProxy, reload, o.readChild, o.readListen, o.readCertificates, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readGuard, o.readModes,
 	} {
 		if err := step(c); err != nil {
 			return o, err
 		}
 	}
 	o.Routing.Proxy = route.Proxy(o.Proxy.Kind)
-	if err := (render.View{Table: route.Table{Entrypoints: o.Routing.Entrypoints}, Settings: o.Render}).Validate(); err != nil {
+	if err := (render.View{Table: route.Table{Entrypoints: o.Routing.Entrypoints, Store: len(o.Certificates.Paths) > 0}, Settings: o.Render}).Validate(); err != nil {
 		return o, daemon.Usagef("%w", err)
 	}
 	return o, nil
@@ -246,7 +247,7 @@ func (o *Options) readListen(c settings) error {
 	declared := c.StringSlice("entrypoint")
 	if len(declared) == 0 {
 		declared = []string{"web=:80"}
-		if o.Render.Certificate != "" {
+		if o.Render.Certificate != "" || len(c.StringSlice("certificates")) > 0 {
 			declared = append(declared, "websecure=:8443/tls")
 		}
 	}

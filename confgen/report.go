@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"fairway/confgen/certs"
 	"fairway/confgen/proxy"
 	"fairway/confgen/route"
 	"fairway/confgen/watch"
@@ -28,6 +29,8 @@ type report struct {
 	table    route.Table
 	state    applyState
 	edition  int // of the templates that are live
+	held     certs.Contents
+	live     int // version of the certificates that are
 
 	trouble trouble // used by passes only
 }
@@ -84,6 +87,14 @@ func (r *report) built(table route.Table) {
 
 func warnProblem(log hclog.Logger, p route.Problem) {
 	log.Warn("routing label cannot be used", "service", p.Service, "id", p.Instance, "key", p.Key, "reason", p.Reason)
+}
+
+// holds takes note of what the certificate store has.
+func (r *report) holds(h inventory) {
+	r.metrics.certificates(h.Contents)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = h.Contents
 }
 
 // claimed tells of a folder that cannot be used and returns err.
@@ -149,6 +160,7 @@ func (r *report) note(view watch.View, result proxy.Result, err error) string {
 			r.metrics.change.Observe(now.Sub(view.Time).Seconds())
 		}
 		r.state.Applied, r.state.Checked, r.edition = view.Version, now, edition
+		r.live = r.held.Version
 		r.state.Structure = result.Generation
 	}
 	return reason
@@ -163,6 +175,8 @@ func (r *report) reason(view watch.View, edition int) string {
 		return r.start
 	case view.Version != r.state.Applied:
 		return "the catalog changed"
+	case r.held.Version != r.live:
+		return "a certificate changed"
 	case edition != r.edition:
 		return "a template changed"
 	}

@@ -19,8 +19,12 @@ type status struct {
 	Servers  map[string]int `json:"servers"` // by state
 	Problems []problem      `json:"problems"`
 	Template string         `json:"template_error,omitempty"`
-	Config   string         `json:"config_error,omitempty"` // why the configuration as it stands is not in use
-	Apply    applyState     `json:"apply"`
+
+	Certificates []certificateInfo `json:"certificates,omitempty"`
+	Faults       []faultInfo       `json:"certificate_faults,omitempty"`
+
+	Config string     `json:"config_error,omitempty"` // why the configuration as it stands is not in use
+	Apply  applyState `json:"apply"`
 }
 
 // problem is a route.Problem as /status tells it.
@@ -29,6 +33,21 @@ type problem struct {
 	Instance string `json:"instance,omitempty"` // none where the whole service is meant
 	Key      string `json:"key"`
 	Reason   string `json:"reason"`
+}
+
+// certificateInfo is a certificate of the store as /status tells it.
+type certificateInfo struct {
+	Name     string    `json:"name"`
+	Hosts    []string  `json:"hosts"`
+	NotAfter time.Time `json:"not_after"`
+	Expired  bool      `json:"expired,omitempty"`
+}
+
+// faultInfo is a file of the store that cannot be used.
+type faultInfo struct {
+	File   string `json:"file"`
+	Reason string `json:"reason"`
+	Kept   bool   `json:"old_one_serves"`
 }
 
 type snapshotInfo struct {
@@ -58,6 +77,12 @@ func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.Routes, s.Backends, s.Servers = len(r.table.Routes), len(r.table.Backends), servers(r.table)
 	for _, p := range r.table.Problems {
 		s.Problems = append(s.Problems, problem{p.Service, p.Instance, p.Key, p.Reason})
+	}
+	for _, c := range r.held.Certificates {
+		s.Certificates = append(s.Certificates, certificateInfo{c.Name, c.Hosts, c.NotAfter.UTC(), time.Now().After(c.NotAfter)})
+	}
+	for _, f := range r.held.Faults {
+		s.Faults = append(s.Faults, faultInfo(f))
 	}
 	r.mu.Unlock()
 	r.send(w, s)

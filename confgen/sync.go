@@ -36,6 +36,7 @@ type syncer struct {
 	routing  route.Settings
 	settings render.Settings
 	files    files
+	secrets  *secrets
 	target   target
 	proxy    condition
 	report   *report
@@ -53,13 +54,15 @@ func (s *syncer) pass(ctx context.Context) error {
 		s.proxy.Show(errNoCatalog)
 		return s.tell(s.report.claimed(s.target.Lock()))
 	}
-	table := route.Build(view.Snapshot, s.routing)
+	store := s.secrets.now()
+	s.report.holds(store)
+	table := route.Build(view.Snapshot, store.routing(s.routing))
 	s.report.built(table)
-	rendered, err := s.files.Render(render.View{Table: table, Settings: s.settings})
+	rendered, err := renderWith(s.files, store, render.View{Table: table, Settings: s.settings})
 	if err != nil {
 		return s.tell(s.report.notRendered(err))
 	}
-	result, err := s.target.Apply(ctx, withSecrets(rendered, s.settings))
+	result, err := s.target.Apply(ctx, rendered)
 	if err == nil {
 		s.proxy.Show(nil)
 	}

@@ -105,7 +105,10 @@ proxy "edge" {
     port    = 8080
     # tls   = false
   }
-  #: tls_certificates = "/certs" # PEM file with certificate and key as the proxy sees it; for HAProxy also a folder
+  #: certificates        = ["/certs", "/run/secrets/shop.pem"] # folders and files: NAME.pem, or NAME.crt and NAME.key
+  #: default_certificate = "shop" # for hosts without one, which are refused otherwise
+  #: system_authorities  = "/etc/ssl/certs/ca-certificates.crt" # for proto=https; default: where the system has them
+  #: tls_certificates    = "/certs" # instead of a store: a PEM file that only the proxy reads; for HAProxy also a folder
   # max_conn = 0 # 0 leaves it to the proxy
 
   # Whom it knows and believes.

@@ -237,3 +237,29 @@ func encode(list []*x509.Certificate) []byte {
 	}
 	return out.Bytes()
 }
+
+// ReadAuthorities reads a file of certificates that sign others.
+func ReadAuthorities(path string) ([]byte, error) {
+	data, err := file{path: path}.read()
+	if err != nil {
+		return nil, err
+	}
+	var list []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		// The bundles of systems hold some that Go does not read; the others count.
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			list = append(list, c)
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("holds no certificate")
+	}
+	return encode(list), nil
+}

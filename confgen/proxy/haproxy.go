@@ -96,11 +96,13 @@ func (d *haproxyDriver) config(t tree) *haproxy.Config {
 // structure hashes the configuration without servers, the names of maps, and all other files.
 func (d *haproxyDriver) structure(t tree) string {
 	words := []string{d.config(t).Structure}
+	listed := listedFiles(t)
 	for _, f := range t.files {
 		switch {
 		case f.path == t.main:
-		case isMap(f.path):
+		case isMap(f.path), isList(f.path):
 			words = append(words, f.path, "")
+		case listed[f.path]: // what it holds, and that it is there, HAProxy is told
 		default:
 			words = append(words, f.path, f.digest())
 		}
@@ -259,13 +261,14 @@ func (d *haproxyDriver) sync(ctx context.Context, t tree, before *tree, full boo
 		return synced{}, fmt.Errorf("%w: stats socket: %w", errNeedsReload, d.mute)
 	}
 	config := d.config(t)
-	want := haproxy.Desired{Backends: config.Backends, All: full, Maps: mapFiles(t, nil)}
+	want := haproxy.Desired{Backends: config.Backends, All: full, Maps: mapFiles(t, nil), Certificates: certificateLists(t, nil)}
 	if t.marked {
 		want.Description = t.generation
 	}
 	if !full && before != nil {
 		want.Backends = haproxy.Touched(d.config(*before), config)
 		want.Maps = mapFiles(t, before)
+		want.Certificates = certificateLists(t, before)
 	}
 	report, err := haproxy.Sync(ctx, d.stats, want)
 	if errors.Is(err, haproxy.ErrReload) {
@@ -285,10 +288,10 @@ func mapFiles(t tree, before *tree) []haproxy.Map {
 	return list
 }
 
-// merge takes the servers of want into base. Maps stay: entries may lead to backends that base
+// merge takes the servers and certificates of want into base. Maps stay: entries may lead to backends that base
 // does not have yet.
 func (d *haproxyDriver) merge(base, want tree) tree {
-	return base.with(base.main, configText(d.config(base).Merge(d.config(want))))
+	return withCertificates(base.with(base.main, configText(d.config(base).Merge(d.config(want)))), want)
 }
 
 // probe binds the addresses that come new, and lets go of them at once.

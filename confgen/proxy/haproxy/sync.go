@@ -14,6 +14,8 @@ type Desired struct {
 	Backends    []Backend // those to look at
 	All         bool      // look at them with one question instead of one each
 	Maps        []Map     // those to look at
+
+	Certificates []Certificates // those to look at
 }
 
 // Report says what Sync did.
@@ -54,6 +56,8 @@ type syncer struct {
 	report  Report
 	refused map[string]int
 	last    string // what the last round found different, or the last refusal
+
+	sent map[string]string // certificates that were sent, by their names
 }
 
 // round looks at the worker once, and changes what differs; done means that nothing did.
@@ -81,13 +85,17 @@ func (r *syncer) round(ctx context.Context) (done bool, err error) {
 	return r.apply(ctx, conn)
 }
 
-// apply does serve, maps, retire, garbage, in this order over all backends.
+// apply does serve, certificates, maps, retire, garbage, in this order over all backends.
 func (r *syncer) apply(ctx context.Context, conn *Conn) (done bool, err error) {
 	total, err := r.plan(ctx, conn)
 	if err != nil {
 		return false, err
 	}
 	if err := r.run(ctx, conn, total.serve); err != nil {
+		return false, err
+	}
+	certificatesDiffer, err := r.certificates(ctx, conn)
+	if err != nil {
 		return false, err
 	}
 	mapsDiffer, err := r.maps(ctx, conn)
@@ -97,7 +105,7 @@ func (r *syncer) apply(ctx context.Context, conn *Conn) (done bool, err error) {
 	if err := r.run(ctx, conn, total.retire); err != nil {
 		return false, err
 	}
-	if !total.empty() || mapsDiffer {
+	if !total.empty() || mapsDiffer || certificatesDiffer {
 		return false, nil
 	}
 	return true, r.collect(ctx, conn, total.garbage)
@@ -204,6 +212,12 @@ func (r *syncer) collect(ctx context.Context, conn *Conn, garbage []live) error 
 		}
 	}
 	return nil
+}
+
+// refusal reports whether HAProxy answered, and said no.
+func refusal(err error) bool {
+	_, ok := errors.AsType[*CommandError](err)
+	return ok
 }
 
 // reload marks a refusal as a case for a reload and leaves other errors alone.
