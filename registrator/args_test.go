@@ -84,7 +84,7 @@ func TestOptions_whatGliderlabsUsersWrite(t *testing.T) {
 
 func TestOptions_refused(t *testing.T) {
 	for _, args := range []string{
-		"--mode agent", "--on-exit later", "--deregister never", "--resync soon", "--resync -1s", "--session-ttl 5s",
+		"--mode server", "--mode agent --consul-addr a:8500,b:8500", "--on-exit later", "--deregister never", "--resync soon", "--resync -1s", "--session-ttl 5s",
 		"--reap-after x", "--tags {{.Nope", "--prefix=", "--node-name a/b", "--bogus", "consul://a consul://b", "--ip",
 	} {
 		if _, _, code := parse(t, strings.Fields(args)...); code != daemon.ExitUsage {

@@ -13,8 +13,8 @@ import (
 	"fairway/registrator/service"
 )
 
-// explain prints what is decided about one container, or all of them, and why. It reads Docker
-// and asks Consul nothing.
+// explain prints what is decided about one container, or all of them, and why, and where it is
+// registered. It reads Docker, and asks Consul only who it is.
 func explain(ctx context.Context, opt Options, out io.Writer, args []string, all bool) error {
 	if all == (len(args) > 0) || len(args) > 1 {
 		return daemon.Usagef("explain: want one CONTAINER, by name or id, or --all")
@@ -41,7 +41,11 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 	if !all {
 		which = args[0]
 	}
-	return printDecisions(out, service.Desired(listing.Containers, options), which)
+	if err := printDecisions(out, service.Desired(listing.Containers, options), which); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, explainMode(ctx, opt, options.Node))
+	return err
 }
 
 // printDecisions prints the decisions and problems of the container called which, by name or the
@@ -67,8 +71,9 @@ func printDecisions(out io.Writer, plan service.Plan, which string) error {
 }
 
 // printChanges prints what a pass would write.
-func printChanges(out io.Writer, node string, o catalog.Observed, changes service.Changes, plan service.Plan) error {
+func printChanges(out io.Writer, mode choice, node string, o catalog.Observed, changes service.Changes, plan service.Plan) error {
 	p := &printer{out: out}
+	p.line("%s\n", mode)
 	if o.NodeChange != "" {
 		p.line("%s (%s)\n", o.NodeChange, node)
 	}

@@ -23,6 +23,7 @@ type Options struct {
 	Service service.Options // without its node, which the engine tells
 	Docker  docker.Options
 	Consul  consul.Config
+	Mode    mode
 
 	NodeName string // Consul node name; the engine's host name when empty
 	IP       string // address, interface, CIDR or go-sockaddr template; found out when empty
@@ -69,7 +70,7 @@ func flags() []cli.Flag {
 		text(where, "docker-cert-path", "", "`FOLDER` of ca.pem, cert.pem and key.pem for a Docker Engine behind TLS, which is always verified"),
 		text(where, "docker-tls-verify", "", "any `VALUE`: the Docker Engine speaks TLS; certificates are in ~/.docker unless --docker-cert-path says otherwise"),
 		text(where, "node-name", "", "`NAME` of the Consul node; default: the Docker Engine's host name"),
-		text(where, "mode", "auto", "`MODE`: catalog writes to the catalog directly, as one Consul node for each Docker node; auto does the same as long as no Consul agent owns the node's name"),
+		text(where, "mode", "auto", "`MODE`: catalog writes to the catalog directly, as one Consul node for each Docker node; agent registers with this node's own Consul agent; auto is agent where one with this node's name or address answers, else catalog"),
 		yes(where, "once", "make one pass and end"),
 		yes(where, "dry-run", "print what one pass would change, write nothing and end"),
 		text(where, "on-exit", "keep", "`WHAT` becomes of our services at a clean end: keep or deregister"),
@@ -131,14 +132,17 @@ func optionsFrom(c *cli.Context) (Options, error) {
 			return o, daemon.Usagef("argument %q: want at most one, such as consul://host:port", c.Args().Get(1))
 		}
 	}
+	if o.Mode == modeAgent && len(o.Consul.Addresses) > 1 {
+		return o, daemon.Usagef("--mode agent: want one --consul-addr, that of this node's own agent, not %d", len(o.Consul.Addresses))
+	}
 	return o, o.readDocker(c)
 }
 
 func (o *Options) readChoices(c *cli.Context) error {
-	switch mode := c.String("mode"); mode {
-	case "auto", "catalog":
+	switch o.Mode = mode(c.String("mode")); o.Mode {
+	case modeAuto, modeCatalog, modeAgent:
 	default:
-		return daemon.Usagef("--mode %q: want auto or catalog", mode)
+		return daemon.Usagef("--mode %q: want auto, catalog or agent", o.Mode)
 	}
 	switch on := c.String("on-exit"); on {
 	case "keep", "deregister":

@@ -173,9 +173,9 @@ func TestConsulRefusals(t *testing.T) {
 		w.run("c105", "web")
 		d := daemon.ForTest(discard(), "")
 		opt := w.options()
-		opt.NodeName = "consul-server"
+		opt.NodeName, opt.Mode = "consul-server", modeCatalog
 		err := run(t.Context(), opt, d)
-		if !errors.Is(err, catalog.ErrAgent) || !strings.Contains(err.Error(), "--node-name") {
+		if !errors.Is(err, catalog.ErrAgent) || !strings.Contains(err.Error(), "--node-name") || !strings.Contains(err.Error(), "--mode agent") {
 			t.Fatalf("run returned %v", err)
 		}
 		list, _, err := w.consul.Client.Catalog().NodeServiceList("consul-server", nil)

@@ -34,8 +34,8 @@ type program struct {
 	opt      Options
 	d        *daemon.Daemon
 	docker   *docker.Client
-	catalog  *catalog.Client
-	liveness *liveness.Client
+	catalog  store
+	liveness *liveness.Client // nil in agent mode: the agent's death is the node's
 	checks   *health.Runner
 	wake     reconcile.Wake
 
@@ -73,13 +73,23 @@ func (p *program) run(ctx context.Context) error {
 		return err
 	}
 	p.d.Log.Info("node found", "node", options.Node.Name, "address", nodeAddress(options), "reason", options.AddressFrom)
-	p.catalog = catalog.New(client, catalogOptions(p.opt, options, engine))
-	p.liveness = liveness.New(client, liveness.Options{
-		Node: options.Node.Name, TTL: p.opt.SessionTTL, ReapAfter: p.opt.ReapAfter,
-		Namespace: p.opt.Consul.Namespace, Partition: p.opt.Consul.Partition,
-		Log: p.d.Log.Named("liveness"), Failed: p.sessionPart.Set,
-	})
-	p.checks = health.New(health.Options{Exec: p.docker.Exec, Changed: p.wake.Now})
+	mode, err := p.choose(ctx, client, options.Node)
+	if err != nil {
+		return nil // asked to end before Consul ever answered
+	}
+	p.tellMode(mode)
+	checks := health.Options{Exec: p.docker.Exec, Changed: p.wake.Now}
+	p.catalog, checks = openStore(mode, client, p.opt, catalogOptions(p.opt, options, engine), checks)
+	p.checks = health.New(checks)
+	if mode.mode == modeAgent {
+		p.sessionPart.Set(nil) // none is needed
+	} else {
+		p.liveness = liveness.New(client, liveness.Options{
+			Node: options.Node.Name, TTL: p.opt.SessionTTL, ReapAfter: p.opt.ReapAfter,
+			Namespace: p.opt.Consul.Namespace, Partition: p.opt.Consul.Partition,
+			Log: p.d.Log.Named("liveness"), Failed: p.sessionPart.Set,
+		})
+	}
 	if err := p.work(ctx, options); err != nil {
 		return err
 	}
@@ -147,6 +157,9 @@ func (p *program) work(ctx context.Context, options service.Options) error {
 		return ended(ctx, p.catalog.Watch(ctx, failed, p.wake.Now))
 	})
 	group.Go(func() error {
+		if p.liveness == nil {
+			return nil
+		}
 		select {
 		case <-first:
 			return ended(ctx, p.liveness.Run(ctx))
@@ -246,8 +259,10 @@ func (p *program) leave(ctx context.Context) error {
 		p.pause(ctx)
 		return nil
 	}
-	if err := p.liveness.Leave(ctx); err != nil {
-		return fmt.Errorf("leave: %w", err)
+	if p.liveness != nil {
+		if err := p.liveness.Leave(ctx); err != nil {
+			return fmt.Errorf("leave: %w", err)
+		}
 	}
 	if err := p.catalog.Leave(ctx); err != nil {
 		return fmt.Errorf("leave: %w", err)
@@ -260,7 +275,7 @@ func (p *program) leave(ctx context.Context) error {
 // before it asks its containers, and us, to end: then nobody comes back, and the session runs out as
 // that of a dead node does.
 func (p *program) pause(ctx context.Context) {
-	if p.opt.StopGrace <= 0 {
+	if p.opt.StopGrace <= 0 || p.liveness == nil {
 		return
 	}
 	if err := p.dockerListens(ctx); err != nil {
@@ -309,16 +324,20 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 		return err
 	}
 	plan := service.Desired(listing.Containers, options)
-	rows := catalog.New(client, catalogOptions(opt, options, node))
-	observed, err := rows.Observed(ctx)
+	mode, err := choose(ctx, opt, client, options.Node)
 	if err != nil {
 		return err
 	}
 	// Nobody stays to run checks: those that stand in the catalog stay as they are.
-	plan, _ = health.New(health.Options{}).Fill(plan, observed.Rows, time.Now())
+	rows, checks := openStore(mode, client, opt, catalogOptions(opt, options, node), health.Options{})
+	observed, err := rows.Observed(ctx)
+	if err != nil {
+		return err
+	}
+	plan, _ = health.New(checks).Fill(plan, observed.Rows, time.Now())
 	changes := service.Diff(observed.Rows, plan)
 	if opt.DryRun {
-		return printChanges(out, options.Node.Name, observed, changes, plan)
+		return printChanges(out, mode, options.Node.Name, observed, changes, plan)
 	}
 	started := time.Now()
 	result, err := rows.Apply(ctx, observed, changes)

@@ -241,3 +241,19 @@ func (f *tokenFile) read() (string, error) {
 	}
 	return f.token, nil
 }
+
+// TokenNow returns what tells the token that requests carry at the moment it is called; "" for none
+// and for one that cannot be read, which requests report.
+func (cfg Config) TokenNow() func() string {
+	if cfg.TokenFile == "" {
+		return func() string { return cfg.Token }
+	}
+	f := &tokenFile{path: cfg.TokenFile}
+	return func() string {
+		token, err := f.read()
+		if err != nil {
+			return ""
+		}
+		return token
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -14,12 +15,15 @@ import (
 )
 
 // ConsulServer is a real Consul server on loopback: a server only, as in the article, so that no
-// agent owns any node but its own.
+// agent owns any node but its own. Agent and ConsulACL start others of its kind.
 type ConsulServer struct {
 	Addr   string // "127.0.0.1:port" of its HTTP API
 	Client *api.Client
+	Token  string // that Client has; "" without ACLs
 
 	t      testing.TB
+	node   string
+	serf   int // port of its gossip, for agents that join
 	dir    string
 	args   []string
 	output lockedBuffer
@@ -45,9 +49,7 @@ func consulPath(t testing.TB) string {
 // Consul starts a server that ends with the test. args are added to its command line.
 func Consul(t testing.TB, args ...string) *ConsulServer {
 	t.Helper()
-	s := newConsul(t, "consul-server", Port(t), append([]string{"-bootstrap"}, args...))
-	s.Start()
-	return s
+	return startConsul(t, "consul-server", "", append([]string{"-server", "-bootstrap"}, args...)...)
 }
 
 // ConsulServers starts a cluster of n servers that ends with the test. args are added to the command
@@ -56,9 +58,9 @@ func ConsulServers(t testing.TB, n int, args ...string) []*ConsulServer {
 	t.Helper()
 	var servers []*ConsulServer
 	gossip := Port(t)
-	join := []string{fmt.Sprintf("-bootstrap-expect=%d", n), fmt.Sprintf("-retry-join=127.0.0.1:%d", gossip), "-retry-interval=1s"}
+	join := []string{"-server", fmt.Sprintf("-bootstrap-expect=%d", n), fmt.Sprintf("-retry-join=127.0.0.1:%d", gossip), "-retry-interval=1s"}
 	for i := range n {
-		s := newConsul(t, fmt.Sprintf("consul-server-%d", i+1), gossip, append(join, args...))
+		s := newConsul(t, fmt.Sprintf("consul-server-%d", i+1), "", gossip, append(join, args...))
 		s.launch() // none has a leader before all run
 		servers = append(servers, s)
 		gossip = Port(t)
@@ -69,11 +71,22 @@ func ConsulServers(t testing.TB, n int, args ...string) []*ConsulServer {
 	return servers
 }
 
-// newConsul prepares a server that is not started yet.
-func newConsul(t testing.TB, node string, gossip int, args []string) *ConsulServer {
+// startConsul starts a server or an agent called node, whose Client has a token or none.
+func startConsul(t testing.TB, node, token string, args ...string) *ConsulServer {
+	t.Helper()
+	s := newConsul(t, node, token, Port(t), args)
+	s.Start()
+	return s
+}
+
+// newConsul prepares a server or an agent that is not started yet.
+func newConsul(t testing.TB, node, token string, gossip int, args []string) *ConsulServer {
 	t.Helper()
 	http := Port(t)
-	s := &ConsulServer{Addr: fmt.Sprintf("127.0.0.1:%d", http), t: t, dir: tempDir(t, "fairway-consul-")}
+	s := &ConsulServer{
+		Addr: fmt.Sprintf("127.0.0.1:%d", http), Token: token,
+		t: t, node: node, serf: gossip, dir: tempDir(t, "fairway-consul-"),
+	}
 	config := fmt.Sprintf(`{
   "ports": {"http": %d, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1, "serf_lan": %d, "server": %d},
   "performance": {"raft_multiplier": 1}, "disable_update_check": true, "log_level": "warn",
@@ -84,10 +97,10 @@ func newConsul(t testing.TB, node string, gossip int, args []string) *ConsulServ
 		t.Fatal(err)
 	}
 	s.args = append([]string{
-		"agent", "-server", "-node", node, "-bind", "127.0.0.1",
+		"agent", "-node", node, "-bind", "127.0.0.1",
 		"-client", "127.0.0.1", "-data-dir", filepath.Join(s.dir, "data"), "-config-file", path,
 	}, args...)
-	client, err := api.NewClient(&api.Config{Address: s.Addr})
+	client, err := api.NewClient(&api.Config{Address: s.Addr, Token: token})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +145,7 @@ func (s *ConsulServer) await() {
 		}
 		// The leader answers for certain only when it has registered its own node.
 		nodes, _, err := s.Client.Catalog().Nodes(&api.QueryOptions{RequireConsistent: true})
-		if err == nil && len(nodes) == 0 {
+		if err == nil && !slices.ContainsFunc(nodes, func(n *api.Node) bool { return n.Node == s.node }) {
 			err = errors.New("not in its own catalog yet")
 		}
 		return err

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/hashicorp/consul/api"
 
 	"fairway/registrator/service"
@@ -19,9 +17,6 @@ import (
 const (
 	maxOps   = 64        // Consul's limit for one transaction
 	maxBytes = 256 << 10 // half of Consul's default for one (limits.txn_max_req_len)
-
-	refusedRetryMin = 100 * time.Millisecond
-	refusedRetryMax = time.Minute
 )
 
 // Result is what became of changes.
@@ -36,14 +31,6 @@ type Result struct {
 type Refused struct {
 	ID  string
 	Err error
-}
-
-// refusal remembers a row that was refused, so that it alone is tried less and less often.
-type refusal struct {
-	row   service.Registration // zero for a deletion
-	err   error
-	until time.Time
-	wait  *backoff.ExponentialBackOff
 }
 
 // unit is what must be written together.
@@ -89,7 +76,7 @@ func (c *Client) Apply(ctx context.Context, o Observed, changes service.Changes)
 			break
 		}
 	}
-	c.report(&r, changes, now)
+	c.refused.report(&r, changes, now)
 	return r, err
 }
 
@@ -115,14 +102,14 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 			Verb: api.ServiceDelete, Node: c.opt.Node.Name,
 			Service: api.AgentService{ID: id, Service: names[id], Namespace: c.opt.Namespace, Partition: c.opt.Partition},
 		}}}}
-		if c.due(u, now) {
+		if c.refused.due(u.id, u.row, now) {
 			units = append(units, u)
 		}
 	}
 	for _, row := range changes.Put {
 		u := c.put(row)
 		u.ops = append(u.ops, c.dropChecks(row, checks[row.ID])...)
-		if c.due(u, now) {
+		if c.refused.due(u.id, u.row, now) {
 			units = append(units, u)
 		}
 	}
@@ -155,13 +142,6 @@ func (c *Client) put(row service.Registration) unit {
 		u.ops = append(u.ops, c.putCheck(row, k))
 	}
 	return u
-}
-
-// due reports whether a row is to be tried now: it was not refused, or what is asked has changed
-// since, or it has waited long enough.
-func (c *Client) due(u unit, now time.Time) bool {
-	f := c.refused[u.id]
-	return f == nil || !f.row.Equal(u.row) || !now.Before(f.until)
 }
 
 // batches packs units into transactions, in order.
@@ -221,7 +201,7 @@ func (c *Client) write(ctx context.Context, units []unit, r *Result) error {
 				if u.id == "" {
 					return fmt.Errorf("register node %s: %w", c.opt.Node.Name, why)
 				}
-				c.refuse(u, why)
+				c.refused.add(u.id, u.row, why)
 			}
 		}
 		units = slices.DeleteFunc(slices.Clone(units), func(u unit) bool { _, refused := culprits[u.id]; return refused })
@@ -247,9 +227,9 @@ func (c *Client) narrow(ctx context.Context, units []unit, r *Result, err error)
 			if failures++; failures == 3 {
 				return err
 			}
-			c.refuse(u, err)
+			c.refused.add(u.id, u.row, err)
 		case why != nil:
-			c.refuse(u, why)
+			c.refused.add(u.id, u.row, why)
 		default:
 			failures = 0
 			delete(c.refused, u.id)
@@ -293,38 +273,4 @@ func (c *Client) send(ctx context.Context, units []unit, r *Result) (map[string]
 		return nil, errors.New("write to consul: the transaction was rolled back without a reason")
 	}
 	return culprits, nil
-}
-
-// refuse notes a refusal; each puts the next try off further.
-func (c *Client) refuse(u unit, why error) {
-	f := c.refused[u.id]
-	if f == nil || !f.row.Equal(u.row) {
-		wait := backoff.NewExponentialBackOff()
-		wait.InitialInterval, wait.MaxInterval, wait.Multiplier = refusedRetryMin, refusedRetryMax, 2
-		f = &refusal{row: u.row, wait: wait}
-		c.refused[u.id] = f
-	}
-	f.err, f.until = why, time.Now().Add(f.wait.NextBackOff())
-}
-
-// report lists what is refused still, and forgets what nobody asks for any more.
-func (c *Client) report(r *Result, changes service.Changes, started time.Time) {
-	asked := make(map[string]bool, len(changes.Put)+len(changes.Delete))
-	for _, row := range changes.Put {
-		asked[row.ID] = true
-	}
-	for _, id := range changes.Delete {
-		asked[id] = true
-	}
-	for id, f := range c.refused {
-		if !asked[id] {
-			delete(c.refused, id)
-			continue
-		}
-		r.Refused = append(r.Refused, Refused{ID: id, Err: f.err})
-		if wait := max(f.until.Sub(started), time.Millisecond); r.Again == 0 || wait < r.Again {
-			r.Again = wait
-		}
-	}
-	slices.SortFunc(r.Refused, func(a, b Refused) int { return strings.Compare(a.ID, b.ID) })
 }

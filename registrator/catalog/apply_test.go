@@ -177,7 +177,7 @@ func TestApply_C106_backsOffLongerAndLonger(t *testing.T) {
 	u := c.put(row("a"))
 	var last time.Duration
 	for range 20 {
-		c.refuse(u, errors.New("no"))
+		c.refused.add(u.id, u.row, errors.New("no"))
 		last = time.Until(c.refused[u.id].until)
 	}
 	if last < refusedRetryMax/3 || last > 2*refusedRetryMax {

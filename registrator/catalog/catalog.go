@@ -79,7 +79,7 @@ type Options struct {
 type Client struct {
 	consul  *api.Client
 	opt     Options
-	refused map[string]*refusal // by service ID
+	refused refusals
 }
 
 // New returns a client that has asked nothing yet.
@@ -94,7 +94,7 @@ func New(client *api.Client, opt Options) *Client {
 		}
 	}
 	opt.Meta = meta
-	return &Client{consul: client, opt: opt, refused: map[string]*refusal{}}
+	return &Client{consul: client, opt: opt, refused: refusals{}}
 }
 
 // Observed is what the catalog holds under our node's name at one moment.
@@ -107,6 +107,8 @@ type Observed struct {
 	node          *api.Node // as it must be
 	exists        bool
 	foreignChecks bool // the node has checks of its own that are not ours
+
+	held map[string]heldRow // in agent mode: what registrations do not tell of our rows, by ID
 }
 
 // Observed reads our node. An error means that nothing is known; it wraps ErrAgent, ErrForeign or
@@ -155,7 +157,7 @@ func (c *Client) mayWrite(ctx context.Context, node *api.Node, o Observed, check
 	for _, check := range checks {
 		if check.CheckID == serfHealth {
 			return fmt.Errorf("node %s: %w, and its anti-entropy would delete our rows: "+
-				"choose another name with --node-name, or run no agent under this one", c.opt.Node.Name, ErrAgent)
+				"register through that agent with --mode agent and its address, or choose another name with --node-name", c.opt.Node.Name, ErrAgent)
 		}
 	}
 	if node != nil && node.Meta[metaSource] != source && o.inUse() {

@@ -27,6 +27,10 @@ type Exec func(ctx context.Context, container, command string, env []string) (co
 type Options struct {
 	Exec    Exec
 	Changed func() // called when a status changed, from any goroutine
+
+	// Handed says which checks somebody else runs, as a Consul agent does. Of those only the first
+	// verdict is found out here. Nil for none.
+	Handed func(service.Check) bool
 }
 
 // Runner runs checks. Fill and Run may be called at the same time.
@@ -49,6 +53,8 @@ type entry struct {
 	running context.CancelFunc
 
 	successes, failures int // in a row
+
+	handed, known, fresh bool // see follow
 }
 
 // New returns a runner that runs nothing yet.
@@ -59,7 +65,8 @@ func New(opt Options) *Runner {
 // Fill makes the checks of a plan those that run, and returns the plan with the verdicts as they
 // are. What was never run has the status the catalog holds for it, so that a restart of registrator
 // changes nothing, else its initial one. A row that has been critical for its deregister time is
-// left out, also when it became critical before this start; again is when the next is due for that, zero for none.
+// left out, also when it became critical before this start, and so is a new one that waits for the
+// first verdict on a check of somebody else's; again is when the next is due for that, zero for none.
 func (r *Runner) Fill(plan service.Plan, observed []service.Registration, now time.Time) (filled service.Plan, again time.Duration) {
 	held := make(map[string]service.Registration, len(observed))
 	for _, row := range observed {
@@ -81,6 +88,10 @@ func (r *Runner) Fill(plan service.Plan, observed []service.Registration, now ti
 			}
 			e.check.Suspended = row.Checks[i].Suspended
 			entries[id] = e
+			if r.opt.Handed != nil && r.opt.Handed(e.check) {
+				_, there := held[row.ID]
+				gone = gone || !e.follow(held[row.ID]) && !there && !e.check.Suspended
+			}
 			row.Checks[i] = e.check
 			left, counts := e.untilGone(now)
 			gone = gone || counts && left <= 0
@@ -179,7 +190,7 @@ func (r *Runner) first(now time.Time) (id string, e *entry, wait time.Duration) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, other := range r.entries {
-		if other.running != nil || other.check.Suspended {
+		if other.running != nil || other.check.Suspended || other.handed && other.known {
 			continue
 		}
 		if e == nil || other.next.Before(e.next) {
@@ -227,6 +238,10 @@ func (r *Runner) done(id string, e *entry, status service.Status, output string,
 		e.next = e.next.Add(e.check.Interval)
 	}
 	r.poke()
+	if e.handed {
+		e.take(status, output)
+		return true
+	}
 	before, first := e.check.Status, e.check.Output == service.Unchecked
 	if verdict := e.judge(status); verdict == status || verdict != before {
 		e.check.Status, e.check.Output = verdict, output

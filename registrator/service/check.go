@@ -2,6 +2,9 @@ package service
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -26,6 +29,10 @@ type Check struct {
 	DeregisterAfter time.Duration // the row goes after being critical for so long; zero for never
 
 	Local // what only its runner must know
+
+	// Print is Fingerprint as it was read back, of a check whose details cannot be: a Consul agent
+	// does not tell how it asks. Empty everywhere else.
+	Print string
 
 	Status Status
 	Output string
@@ -72,8 +79,22 @@ func (k Check) Same(other Check) bool {
 
 // SameWay reports whether Consul holds the same about how two checks are made.
 func (k Check) SameWay(other Check) bool {
+	if k.Print != "" || other.Print != "" {
+		return k.Kind == other.Kind && k.Fingerprint() == other.Fingerprint()
+	}
 	k.Local, k.Status, k.Output, k.CriticalSince = other.Local, other.Status, other.Output, other.CriticalSince
 	return k == other
+}
+
+// Fingerprint stands for the way a check is made, all that its runner must know included. It holds
+// no word of it: a header may be a secret.
+func (k Check) Fingerprint() string {
+	if k.Print != "" {
+		return k.Print
+	}
+	k.Container, k.Suspended, k.Status, k.Output, k.CriticalSince = "", false, "", "", time.Time{}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", k))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Health is the worst of a registration's checks, as a front end sees it: its status and output.

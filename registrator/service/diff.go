@@ -19,6 +19,10 @@ type Changes struct {
 	// at most once a minute each.
 	Stale []Registration
 
+	// Same are rows that are right as they are. Nothing is to be written for them; what runs out
+	// unless it is renewed, is renewed.
+	Same []Registration
+
 	// Problems name IDs we want that a row of somebody else holds. That row is not touched.
 	Problems []Problem
 }
@@ -76,6 +80,8 @@ func (c *Changes) compare(have, want Registration) {
 		c.Put = append(c.Put, want)
 	case have.Output != want.Output || !sameWords(have.Checks, want.Checks):
 		c.Stale = append(c.Stale, want)
+	default:
+		c.Same = append(c.Same, want)
 	}
 }
 

@@ -35,12 +35,12 @@ func TestDiff(t *testing.T) {
 		want     Changes
 	}{
 		{"C76_appears", nil, planOf(row()), Changes{Put: []Registration{row()}}},
-		{"C94_nothingChanged", []Registration{row()}, planOf(row()), Changes{}},
+		{"C94_nothingChanged", []Registration{row()}, planOf(row()), Changes{Same: []Registration{row()}}},
 		{
 			"C94_defaultsThatConsulFillsIn",
 			[]Registration{row(func(r *Registration) { r.Tags, r.Addresses = []string{}, map[string]Tagged{} })},
 			planOf(row(func(r *Registration) { r.Weight, r.Tags, r.Addresses = 0, nil, nil })),
-			Changes{},
+			Changes{Same: []Registration{row(func(r *Registration) { r.Weight, r.Tags, r.Addresses = 0, nil, nil })}},
 		},
 		{"C92_goneAtTheNextPass", []Registration{row()}, Plan{}, Changes{Delete: []string{"n:web:80"}}},
 		{
@@ -64,7 +64,7 @@ func TestDiff(t *testing.T) {
 			"C95_deletedByHand",
 			[]Registration{row(func(r *Registration) { r.ID = "n:web:81" })},
 			planOf(row(), row(func(r *Registration) { r.ID = "n:web:81" })),
-			Changes{Put: []Registration{row()}},
+			Changes{Put: []Registration{row()}, Same: []Registration{row(func(r *Registration) { r.ID = "n:web:81" })}},
 		},
 		{
 			"C98_consulIsEmpty", nil, planOf(row(), critical),
@@ -131,7 +131,7 @@ func TestDiff(t *testing.T) {
 			"tagOverrideKeepsOthersTags",
 			[]Registration{row(func(r *Registration) { r.EnableTagOverride, r.Tags = true, []string{"theirs"} })},
 			planOf(row(func(r *Registration) { r.EnableTagOverride = true })),
-			Changes{},
+			Changes{Same: []Registration{row(func(r *Registration) { r.EnableTagOverride, r.Tags = true, []string{"theirs"} })}},
 		},
 		{
 			"tagOverrideKeepsOthersTagsInAWrite",
