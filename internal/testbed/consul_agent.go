@@ -2,16 +2,18 @@ package testbed
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
 )
 
 // Agent starts a client agent called node that has joined s. Where s has ACLs, the agent's own token
-// is the server's. Stop, Start, Hang and Wipe do to it what they do to a server.
+// is the server's. Stop, Start, Hang and Wipe do to it what they do to a server. Its node id is fixed:
+// one that an agent made up goes with its data, and the servers then refuse the name to the next.
 func (s *ConsulServer) Agent(t testing.TB, node string, args ...string) *ConsulServer {
 	t.Helper()
-	args = append([]string{"-retry-join", fmt.Sprintf("127.0.0.1:%d", s.serf), "-hcl", "leave_on_terminate = false"}, args...)
+	args = append([]string{"-retry-join", fmt.Sprintf("127.0.0.1:%d", s.serf), "-hcl", "leave_on_terminate = false", "-node-id", nodeID()}, args...)
 	if s.Token != "" {
 		args = append(args, "-hcl", `acl { enabled = true  default_policy = "deny"  tokens { agent = "`+s.Token+`" } }`)
 	}
@@ -40,4 +42,8 @@ func (s *ConsulServer) TokenFor(t testing.TB, rules string) string {
 		t.Fatalf("create token: %v", err)
 	}
 	return token.SecretID
+}
+
+func nodeID() string {
+	return fmt.Sprintf("%08x-0000-4000-8000-%012x", rand.Uint32(), rand.Uint64()>>16)
 }

@@ -40,7 +40,18 @@ type Agent struct {
 	opt     AgentOptions
 	refused refusals
 	told    map[string]told // by service ID
+	token   lastToken
 }
+
+// lastToken is the token as it was last seen, and since when.
+type lastToken struct {
+	text  string
+	since time.Time // zero for since the start
+}
+
+// tokenSettles is how long requests may still carry a token after another one was seen: who sends
+// them and who asks here each look at the file once a second.
+const tokenSettles = 3 * time.Second
 
 // told is when a row's checks were last renewed, and with which token the row was registered.
 type told struct {
@@ -54,7 +65,7 @@ func NewAgent(client *api.Client, opt AgentOptions) *Agent {
 	if opt.Token == nil {
 		opt.Token = func() string { return "" }
 	}
-	return &Agent{consul: client, opt: opt, refused: refusals{}, told: map[string]told{}}
+	return &Agent{consul: client, opt: opt, refused: refusals{}, told: map[string]told{}, token: lastToken{text: opt.Token()}}
 }
 
 // heldRow is what an agent's rows have besides what a registration tells.

@@ -17,7 +17,10 @@ import (
 // agent refuses is tried again later, the rest is written without it. An error means that the agent
 // did not answer, or that renewing failed.
 func (a *Agent) Apply(ctx context.Context, o Observed, changes service.Changes) (Result, error) {
-	p := &agentPass{Agent: a, now: time.Now(), token: a.opt.Token(), rows: make(map[string]service.Registration, len(o.Rows)), held: o.held}
+	p := &agentPass{Agent: a, now: time.Now(), rows: make(map[string]service.Registration, len(o.Rows)), held: o.held}
+	if token := a.opt.Token(); token != a.token.text {
+		a.token = lastToken{text: token, since: p.now}
+	}
 	for _, row := range o.Rows {
 		p.rows[row.ID] = row
 	}
@@ -47,7 +50,6 @@ func (a *Agent) Leave(ctx context.Context) error {
 type agentPass struct {
 	*Agent
 	now      time.Time
-	token    string
 	rows     map[string]service.Registration // as observed, by ID
 	held     map[string]heldRow
 	result   Result
@@ -143,7 +145,7 @@ func (p *agentPass) register(ctx context.Context, row service.Registration) erro
 	if err := p.put(ctx, row); err != nil {
 		return err
 	}
-	p.told[row.ID] = told{token: p.token, known: true}
+	p.told[row.ID] = told{token: p.token.text, known: p.settled()}
 	return p.tell(ctx, row)
 }
 
@@ -183,7 +185,15 @@ func (p *agentPass) tell(ctx context.Context, row service.Registration) error {
 // sync it with a token that is not ours any more, or let its checks run out at another time.
 func (p *agentPass) outdated(id string) bool {
 	t := p.told[id]
-	return p.held[id].notes != p.keeperNotes() || t.token != p.token && (t.known || p.token != "") || !t.known && p.token != ""
+	if t.known && t.token == p.token.text || !t.known && p.token.text == "" {
+		return p.held[id].notes != p.keeperNotes()
+	}
+	return true
+}
+
+// settled reports whether requests certainly carry the token that was last seen.
+func (p *agentPass) settled() bool {
+	return p.token.since.IsZero() || p.now.Sub(p.token.since) >= tokenSettles
 }
 
 // renew tells the agent again what it knows, before it runs out. That is between it and us: it
@@ -221,6 +231,9 @@ func (p *agentPass) renew(ctx context.Context, rows []service.Registration, chan
 		if _, exists := p.rows[id]; !exists && !skip[id] {
 			delete(p.told, id)
 		}
+	}
+	if !p.settled() {
+		p.result.again(tokenSettles)
 	}
 	for _, t := range p.told {
 		if !t.at.IsZero() {

@@ -1,0 +1,14 @@
+# confgen beside a proxy: it only reads. A template that reads keys of its own needs key_prefix for them.
+
+service_prefix "" {
+  policy = "read"
+}
+
+node_prefix "" {
+  policy = "read"
+}
+
+# What operators set live with confgen set.
+key_prefix "fairway/override/" {
+  policy = "read"
+}
