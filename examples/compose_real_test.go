@@ -22,15 +22,16 @@ import (
 
 // host is a Docker host with every image that the examples use.
 type host struct {
-	t      *testing.T
-	engine *testbed.Engine
-	file   string
-	env    []string
+	t       *testing.T
+	engine  *testbed.Engine
+	file    string
+	project string
+	env     []string
 }
 
 func newHost(t *testing.T, file string) *host {
 	t.Helper()
-	h := &host{t: t, engine: testbed.Docker(t), file: filepath.Join(testbed.Root(), "examples", file)}
+	h := &host{t: t, engine: testbed.Docker(t), file: filepath.Join(testbed.Root(), "examples", file), project: "example"}
 	h.env = append(os.Environ(), "DOCKER_HOST="+h.engine.Host,
 		"DOCKER_SOCKET="+strings.TrimPrefix(h.engine.Host, "unix://"),
 		"CONSUL_IMAGE=fairway-test/consul", "HAPROXY_IMAGE=fairway-test/haproxy:debian",
@@ -61,7 +62,7 @@ func (h *host) run(program string, args ...string) string {
 
 func (h *host) compose(args ...string) string {
 	h.t.Helper()
-	args = append([]string{"--project-name", "example", "--file", h.file}, args...)
+	args = append([]string{"--project-name", h.project, "--file", h.file}, args...)
 	return h.run(testbed.Program(h.t, "docker-compose"), args...)
 }
 

@@ -161,7 +161,9 @@ func (b *builder) pooledBackend(group string, at spot, variants []variant, first
 		b.pooledDifferences(group, lead, v)
 	}
 	backend.Servers = b.servers(reachable(members))
-	backend.Pool = share(backend.Servers, variants)
+	if len(variants) > 1 {
+		backend.Pool = share(backend.Servers, variants)
+	}
 	scale(backend.Servers)
 	b.backends = append(b.backends, backend)
 	return backend.Name
@@ -184,8 +186,8 @@ func (b *builder) pooledDifferences(group string, lead, v variant) {
 }
 
 // share gives each variant's servers weights that add up to its share, and returns the shares.
-// The requests of a variant without a server that takes them go to the others. Variants that name
-// no share divide what the others leave.
+// The requests of a variant without a server that takes them go to the others, to those with a
+// share of nothing only where there is no other.
 func share(servers []Server, variants []variant) []Variant {
 	of := make(map[string]int, len(servers)) // address and port → variant
 	for i, v := range variants {
@@ -204,11 +206,18 @@ func share(servers []Server, variants []variant) []Variant {
 			ready[belongs(s)] += s.Weight
 		}
 	}
-	percent := percentages(variants)
-	total := 0.0
+	percent, total := percentages(variants), 0.0
 	for i := range variants {
 		if ready[i] > 0 {
 			total += percent[i]
+		}
+	}
+	if total == 0 {
+		for i := range variants {
+			percent[i] = 1
+			if ready[i] > 0 {
+				total++
+			}
 		}
 	}
 	top := 0.0
@@ -236,6 +245,7 @@ func share(servers []Server, variants []variant) []Variant {
 	return pool
 }
 
+// percentages are the shares as said; variants that say none divide what the others leave.
 func percentages(variants []variant) []float64 {
 	left, silent := 100.0, 0
 	for _, v := range variants {

@@ -69,6 +69,9 @@ func (r *reading) result() Result {
 			}
 			break
 		}
+		if pools[r.dialect] {
+			t.pool()
+		}
 		prefix := ""
 		if len(routes) > 1 {
 			prefix = unusedName(t.name, names) + "."
@@ -83,6 +86,34 @@ func (r *reading) result() Result {
 	}
 	out.Problems, out.Notes = r.problems, r.notes
 	return out
+}
+
+// pools are the dialects whose front ends serve a host and path by every container that asks for
+// it, whatever service it belongs to.
+var pools = map[string]bool{"nginx-proxy": true, "interlock": true, "fabio": true}
+
+// maxGroup is what a group's name may have.
+const maxGroup = 128
+
+// pool puts a route into the group of all that ask for the same first host and path. One too long
+// for a name stays alone, and is contested where two ask for it.
+func (t *route) pool() {
+	hosts, paths := splitPatterns(t.get("host")), splitPatterns(t.get("path"))
+	if t.get("group") != "" || t.get("redirect") != "" || len(hosts)+len(paths) == 0 {
+		return
+	}
+	name, label := "", t.label
+	if len(hosts) > 0 {
+		name, label = hosts[0], t.values["host"].Label
+	}
+	if len(paths) > 0 && paths[0] != "/" {
+		name += paths[0]
+	} else {
+		name += "/"
+	}
+	if len(name) <= maxGroup {
+		t.set("group", name, label)
+	}
 }
 
 // check withholds a route with a value that could not be carried to the front end.
