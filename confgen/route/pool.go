@@ -77,11 +77,12 @@ func (b *builder) pooled(service, name string, members []member) []member {
 	return groups[""]
 }
 
-// spot is one host and path on one entrypoint.
+// spot is one host and path on one entrypoint, under one condition.
 type spot struct {
 	entrypoint string
 	host
 	path
+	when string
 }
 
 // pools adds the backends that services share, and appends what they claim. Each host and path
@@ -105,7 +106,7 @@ func (b *builder) pool(group string, variants []variant, claims []Route) []Route
 	for i, v := range variants {
 		for h, p := range v.lead.wish.claims {
 			for _, e := range v.lead.wish.serving(h) {
-				at := spot{e, h, p}
+				at := spot{e, h, p, v.lead.wish.when.String()}
 				if len(sets[at]) == 0 {
 					spots = append(spots, at)
 				}
@@ -122,7 +123,7 @@ func (b *builder) pool(group string, variants []variant, claims []Route) []Route
 		if backends[set] == "" {
 			backends[set] = b.pooledBackend(group, at, pick(variants, sets[at]), len(backends) == 0)
 		}
-		key := spot{backends[set], at.host, at.path}
+		key := spot{backends[set], at.host, at.path, at.when}
 		if i, again := routes[key]; again {
 			claims[i].Entrypoints = sortedUnique(append(claims[i].Entrypoints, at.entrypoint))
 			continue
@@ -275,7 +276,7 @@ func (b *builder) pooledDetours(group string, variants []variant, claims []Route
 			var fresh []Route
 			for _, c := range appendClaims(nil, v.service, "", v.created, v.lead.wish.on(d), d.key) {
 				c.Entrypoints = slices.DeleteFunc(slices.Clone(c.Entrypoints), func(e string) bool {
-					at := spot{e, host{kind: c.HostKind, name: c.Host}, path{kind: c.PathKind, name: c.Path}}
+					at := spot{e, host{kind: c.HostKind, name: c.Host}, path{kind: c.PathKind, name: c.Path}, c.When.String()}
 					taken := seen[at]
 					seen[at] = true
 					return taken
