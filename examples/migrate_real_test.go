@@ -163,8 +163,10 @@ func (h *host) meets(want answer) error {
 	if got := response.Header.Get("X-Served-By"); response.StatusCode != code || got != want.by {
 		return fmt.Errorf("%d by %q, want %d by %q", response.StatusCode, got, code, want.by)
 	}
-	if want.path != "" && !strings.Contains(string(body), method+" "+name+want.path+"<") {
-		return fmt.Errorf("the service did not see %s: %s", want.path, body)
+	_, saw, _ := strings.Cut(string(body), "<dt>Requested</dt>")
+	saw, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(saw), "<dd>"), "<")
+	if want.path != "" && saw != method+" "+name+want.path {
+		return fmt.Errorf("the service saw %q, want the path %s", saw, want.path)
 	}
 	header, value, _ := strings.Cut(want.header, ": ")
 	if got := response.Header.Get(header); want.header != "" && got != value {

@@ -69,11 +69,11 @@ func allShare(s *service, labels *parsed) bool {
 }
 
 // groupByClaims separates instances that only share a service's name from those that are
-// versions of one another. Instances that claim a host and path in common are one group, in
-// which the newest passing one's labels win. Instances without anything in common, such as two
-// containers of one image that were given different hosts, serve each their own: sending one's
-// requests to the other would be wrong, and dropping one would be worse. The oldest group is
-// first.
+// versions of one another. Instances that claim a host and path in common, under one condition,
+// are one group, in which the newest passing one's labels win. Instances without anything in
+// common, such as two containers of one image that were given different hosts, serve each their
+// own: sending one's requests to the other would be wrong, and dropping one would be worse. The
+// oldest group is first.
 func groupByClaims(members []member) [][]member {
 	if len(members) == 0 {
 		return nil
@@ -84,6 +84,7 @@ func groupByClaims(members []member) [][]member {
 	type claim struct {
 		host
 		path
+		when string
 	}
 	parent := make([]int, len(members))
 	root := func(i int) int {
@@ -95,11 +96,12 @@ func groupByClaims(members []member) [][]member {
 	holder := make(map[claim]int)
 	for i, m := range members {
 		parent[i] = i
+		when := m.wish.when.String()
 		for h, p := range m.wish.claims {
-			if j, ok := holder[claim{h, p}]; ok {
+			if j, ok := holder[claim{h, p, when}]; ok {
 				parent[root(i)] = root(j)
 			} else {
-				holder[claim{h, p}] = i
+				holder[claim{h, p, when}] = i
 			}
 		}
 	}
