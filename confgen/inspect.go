@@ -254,6 +254,9 @@ func (s status) printData(line func(name, format string, a ...any)) {
 	if n := s.Catalog.Overrides; n > 0 {
 		line("overrides", "%d set live, see: confgen overrides", n)
 	}
+	if s.Catalog.Mode != "" {
+		line("followed", "%s: %s", s.Catalog.Mode, s.Catalog.Reason)
+	}
 	switch {
 	case s.Catalog.Held != "":
 		line("guards", "%s: the last good state stays in use", s.Catalog.Held)

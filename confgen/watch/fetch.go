@@ -29,6 +29,7 @@ type answer struct {
 	instances []route.Instance // nil when none carries a routing key
 	others    bool             // there are instances, none of which carries a routing key
 	filtered  bool             // ACLs have hidden rows
+	index     uint64           // of the newest change of the service that it shows
 	err       error
 }
 
@@ -67,21 +68,21 @@ func (w *Watcher) ask(ctx context.Context, j job) func(*keeper) {
 		a := w.askNode(ctx, j)
 		return func(k *keeper) { k.probed(j, a) }
 	}
-	a := w.askService(ctx, j)
+	a, _ := w.askService((&api.QueryOptions{}).WithContext(ctx), j.service.name)
 	return func(k *keeper) { k.answered(j, a) }
 }
 
-func (w *Watcher) askService(ctx context.Context, j job) answer {
+// askService asks what a service looks like.
+func (w *Watcher) askService(q *api.QueryOptions, name string) (answer, *api.QueryMeta) {
 	var entries []entry
-	q := &api.QueryOptions{}
-	meta, err := w.opt.Client.Raw().Query("/v1/health/service/"+j.service.name, &entries, q.WithContext(ctx))
+	meta, err := w.opt.Client.Raw().Query("/v1/health/service/"+name, &entries, q)
 	if err == nil {
 		err = trusted(meta)
 	}
 	if err != nil {
-		return answer{err: err}
+		return answer{err: err}, meta
 	}
-	a := answer{filtered: meta.ResultsFilteredByACLs}
+	a := answer{filtered: meta.ResultsFilteredByACLs, index: meta.LastIndex}
 	routed := false
 	for i := range entries {
 		e := &entries[i]
@@ -98,7 +99,7 @@ func (w *Watcher) askService(ctx context.Context, j job) answer {
 	slices.SortFunc(a.instances, func(x, y route.Instance) int {
 		return cmp.Or(strings.Compare(x.Node, y.Node), strings.Compare(x.ID, y.ID))
 	})
-	return a
+	return a, meta
 }
 
 func (e *entry) instance() route.Instance {

@@ -30,7 +30,14 @@ type follower struct {
 // follow runs a Watcher against addr until the test ends.
 func follow(t testing.TB, opt Options, addr ...string) *follower {
 	t.Helper()
-	client, err := consul.New(consul.Config{Addresses: addr, MaxConns: opt.Connections})
+	return followWith(t, opt, consul.Config{Addresses: addr})
+}
+
+// followWith runs a Watcher against the Consul that cfg leads to.
+func followWith(t testing.TB, opt Options, cfg consul.Config) *follower {
+	t.Helper()
+	cfg.MaxConns = opt.Connections
+	client, err := consul.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

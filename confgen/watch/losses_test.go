@@ -129,14 +129,14 @@ func TestGuard_F9_emptiedCatalogApproved(t *testing.T) {
 
 // A node goes and comes back: nothing that is shown loses a server.
 func TestGuard_F12_aNodeFlaps(t *testing.T) {
-	f := newFakeConsul(t, map[string][]string{"a": addresses(1), "b": addresses(4), "elsewhere": {"10.9.0.1"}})
+	f := newFakeConsul(t, map[string][]string{"a": addresses(1), "b": addresses(5)[1:], "elsewhere": {"10.9.0.1"}})
 	w := follow(t, Options{Losses: Losses{Policy: Policy{Grace: time.Hour}}}, f.URL)
 	w.holds("start", "b", 4, 0)
 	for range 5 {
 		f.set(func() { delete(f.services, "a"); delete(f.services, "b") })
 		w.holds("away", "a", 1, 1)
 		w.holds("away", "b", 4, 4)
-		f.set(func() { f.services["a"], f.services["b"] = addresses(1), addresses(4) })
+		f.set(func() { f.services["a"], f.services["b"] = addresses(1), addresses(5)[1:] })
 		w.holds("back", "a", 1, 0)
 		w.holds("back", "b", 4, 0)
 	}

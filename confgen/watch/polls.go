@@ -61,7 +61,7 @@ type checks struct {
 
 func (w *Watcher) pollServices(ctx context.Context) error {
 	return poll(ctx, w, pollServices, func(q *api.QueryOptions) (map[string][]string, *api.QueryMeta, error) {
-		return w.opt.Client.Catalog().Services(q)
+		return w.opt.Client.Catalog().Services(q.WithContext(w.noticing(q.Context())))
 	}, (*keeper).listed)
 }
 
@@ -119,6 +119,11 @@ func (k *keeper) pollFailed(name string, err error) {
 		k.overridesRefused(err)
 		return
 	}
+	if name == pollServices && k.polls[name].err == nil && k.mode != Aggregate {
+		for _, s := range k.services {
+			k.unfollow(s)
+		}
+	}
 	k.polls[name].err = err
 	k.pollErr = k.firstPollErr()
 	if k.freshAt.IsZero() && k.latest == nil {
@@ -133,16 +138,20 @@ func (k *keeper) pollAnswered(name string, meta *api.QueryMeta) {
 		k.log.Warn("consul's index went backwards, reading everything again", "query", name, "index", meta.LastIndex)
 		k.readAll(meta.LastIndex)
 	}
+	again := name == pollServices && p.err != nil
 	p.moved = meta.LastIndex != p.index
 	p.answered, p.index, p.filtered, p.err = true, meta.LastIndex, meta.ResultsFilteredByACLs, nil
 	k.pollErr = k.firstPollErr()
+	if again && k.mode != Aggregate {
+		k.followAll()
+	}
 }
 
 // firstPollErr returns the error of a poll that fails now, in a fixed order.
 func (k *keeper) firstPollErr() error {
 	for _, name := range []string{pollServices, pollChecks, pollNodes, pollOverrides} {
-		if err := k.polls[name].err; err != nil {
-			return err
+		if p := k.polls[name]; p != nil && p.err != nil {
+			return p.err
 		}
 	}
 	return nil
@@ -152,11 +161,17 @@ func (k *keeper) firstPollErr() error {
 func (k *keeper) listed(names map[string][]string) {
 	k.inCatalog = len(names)
 	first := len(k.services) == 0
+	k.chooseMode(len(names))
 	for name := range names {
 		if k.services[name] == nil {
-			k.services[name] = &service{name: name}
+			s := &service{name: name}
+			k.services[name] = s
 			k.missing++
-			k.want(name)
+			if k.mode == Aggregate {
+				k.want(name)
+			} else {
+				k.follow(s)
+			}
 		}
 	}
 	for name, s := range k.services {
@@ -165,8 +180,8 @@ func (k *keeper) listed(names map[string][]string) {
 		}
 		k.forget(s)
 	}
-	if k.polls[pollServices].moved && !first {
-		k.sweep.wanted = true
+	if k.polls[pollServices].moved && !first && k.mode == Aggregate {
+		k.sweep.look(k.polls[pollServices].index, k.watcher.narrow.Load(), time.Now())
 	}
 }
 
@@ -227,7 +242,9 @@ func (k *keeper) located(nodes []*api.Node) {
 		switch {
 		case known == nil:
 			known = &node{name: n.Node, since: since}
-			k.sweep.wanted = k.sweep.wanted || before != nil
+			if before != nil {
+				k.sweep.owe(time.Now())
+			}
 		case known.address != n.Address:
 			k.dirtyNode(n.Node)
 		}

@@ -11,6 +11,34 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
+// publishWithin bounds how long services that are still being read hold up those that have been:
+// long enough for hundreds that changed together to be shown together, short enough that one whose
+// answer does not come holds up nobody for long. An isolated change waits for nothing.
+const publishWithin = 500 * time.Millisecond
+
+// settleTime is how long hundreds of services that are followed one by one must be quiet: when
+// many change together, each tells it by itself.
+const settleTime = 5 * time.Millisecond
+
+// unsettled reports whether more may come of what changed a moment ago.
+func (k *keeper) unsettled(now time.Time) bool {
+	return k.mode == HTTP2 && k.changed && now.Sub(k.touchedAt) < settleTime
+}
+
+// heldUntil returns when a change is shown that is held up now; zero for none.
+func (k *keeper) heldUntil(now time.Time) time.Time {
+	limit := k.changedAt.Add(k.watcher.opt.publishWithin)
+	switch settled := k.touchedAt.Add(settleTime); {
+	case !k.changed:
+		return time.Time{}
+	case k.unsettled(now) && (k.latest == nil || settled.Before(limit)):
+		return settled
+	case k.latest == nil || !limit.After(now):
+		return time.Time{}
+	}
+	return limit
+}
+
 // publish makes a View of what is known when that is complete, believed and new.
 func (k *keeper) publish(now time.Time) {
 	if !k.ready() || k.missing > 0 {
@@ -19,8 +47,8 @@ func (k *keeper) publish(now time.Time) {
 	if k.losses.due(now) {
 		k.touch()
 	}
-	busy := len(k.queue)+k.reading > 0
-	if busy && (k.latest == nil || !k.changed || now.Sub(k.changedAt) < publishWithin) {
+	busy := len(k.queue)+k.reading+k.silent > 0 || k.unsettled(now)
+	if busy && (k.latest == nil || !k.changed || now.Sub(k.changedAt) < k.watcher.opt.publishWithin) {
 		return
 	}
 	k.freshAt = now

@@ -18,6 +18,8 @@ type Counts struct {
 type Status struct {
 	Err       string            `json:"error,omitempty"`   // why consul cannot be followed now
 	Fresh     time.Time         `json:"fresh"`             // when everything was known and true last; zero for never
+	Mode      Way               `json:"mode,omitempty"`    // how changes are noticed
+	Reason    string            `json:"reason,omitempty"`  // for the mode
 	Services  int               `json:"services"`          // in the catalog
 	Routed    int               `json:"routed"`            // of them carrying routing keys
 	Instances int               `json:"instances"`         // of the routed ones
@@ -47,8 +49,8 @@ func (w *Watcher) Status(ctx context.Context) Status {
 
 func (k *keeper) status() Status {
 	out := Status{
-		Fresh: k.freshAt, Services: k.inCatalog, Held: k.guard.held, Losses: k.losses.list(),
-		Narrow: k.watcher.narrow.Load(), Overrides: len(k.overrides.list), Counts: k.counts, Failing: map[string]string{},
+		Fresh: k.freshAt, Mode: k.mode, Reason: k.reason, Services: k.inCatalog, Held: k.guard.held, Losses: k.losses.list(),
+		Narrow: k.mode == Aggregate && k.watcher.narrow.Load(), Overrides: len(k.overrides.list), Counts: k.counts, Failing: map[string]string{},
 	}
 	out.Counts.Sweeps = k.sweep.count
 	if err := k.condition(); err != nil {

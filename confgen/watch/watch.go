@@ -3,13 +3,20 @@
 //
 // # Few connections, however many services
 //
-// A blocking query for each service costs one connection each: at 1,000 services Consul's
-// default limit of 200 connections refuses the rest. Four long polls see every change instead:
+// A blocking query for each service (Direct) tells of a change soonest: its answer is the change.
+// It costs one connection each, so that it is for a few services only: at 1,000 services Consul's
+// default limit of 200 connections refuses the rest. Where Consul speaks HTTP/2, as its HTTPS
+// listener does, one connection carries 250 of them (HTTP2), which is good for hundreds.
+//
+// For any number (Aggregate), long polls see every change instead:
 //
 //   - catalog/services: every change of an instance's definition; its answer names services only;
 //   - health/state/any: every check change; its rows name the service and carry an index;
 //   - catalog/nodes: every change of a node's address;
 //   - kv/fairway/override/: what operators set live, which is all in the answer.
+//
+// The mode follows from the number of services and from what the connections can carry. Direct and
+// HTTP2 need the first poll for the names of services, and the last.
 //
 // The first three only mark services as dirty. Dirty services are read with health/service/X, which gives
 // instances and checks of one moment, over the connections the polls leave free. Measured with
@@ -43,10 +50,11 @@
 // change of catalog/services every node is therefore probed: catalog/node-services/N with a
 // filter that nothing passes answers with a few bytes and an index, which Consul keeps for each
 // node (where it does not, more is read than needed). Only a node with a newer index is read, and
-// its rows' own indexes name the services. A sweep begins at once with the nodes that changed
-// last, gives way to dirty services, and the next one waits sweepRest times as long as the last
-// one took: it is over within milliseconds in a small cluster and never costs more than a sixth of
-// one client's time in a large one.
+// its rows' own indexes name the services. A sweep begins at once, where the check rows are not
+// likely to explain the change, with the nodes that changed last, and is over when it has found
+// what carries the index of the change; it gives way to dirty services. All nodes are probed a
+// second later, once for all changes until then, and the next time not before sweepRest times as
+// long as that took.
 //
 // # What is believed
 //
@@ -91,7 +99,10 @@ type Options struct {
 	Changed     func()      // Latest has something new; called from one goroutine, must not block
 	Condition   func(error) // nil when Consul answers and everything has been read
 
-	narrowAbove int // checks; set by tests
+	// Set by tests.
+	narrowAbove   int // checks
+	mode          Way
+	publishWithin time.Duration
 }
 
 // View is one complete snapshot.
@@ -108,7 +119,10 @@ type Watcher struct {
 	events  chan func(*keeper)
 	latest  atomic.Pointer[View]
 	narrow  atomic.Bool
+	turns   *turns // of services that are followed one by one
 	stopped chan struct{}
+
+	multiplexed atomic.Bool // connections carry many queries each
 }
 
 // New returns a Watcher that has not begun to follow.
@@ -131,6 +145,9 @@ func New(opt Options) (*Watcher, error) {
 	if opt.narrowAbove == 0 {
 		opt.narrowAbove = narrowAbove
 	}
+	if opt.publishWithin == 0 {
+		opt.publishWithin = publishWithin
+	}
 	if opt.Log == nil {
 		opt.Log = hclog.NewNullLogger()
 	}
@@ -140,7 +157,10 @@ func New(opt Options) (*Watcher, error) {
 	if opt.Condition == nil {
 		opt.Condition = func(error) {}
 	}
-	return &Watcher{opt: opt, events: make(chan func(*keeper)), stopped: make(chan struct{})}, nil
+	return &Watcher{
+		opt: opt, events: make(chan func(*keeper)),
+		turns: newTurns(), stopped: make(chan struct{}),
+	}, nil
 }
 
 // Latest returns the newest View; false when there is none yet.
@@ -158,10 +178,18 @@ func (w *Watcher) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	jobs := make(chan job)
 	keep := newKeeper(w, jobs)
+	keep.spawn = func(part func(context.Context) error) func() {
+		ctx, stop := context.WithCancel(ctx)
+		g.Go(func() error {
+			if err := part(ctx); ctx.Err() == nil {
+				return err
+			}
+			return nil // its end was wanted
+		})
+		return stop
+	}
 	g.Go(func() error { return keep.run(ctx) })
 	g.Go(func() error { return w.pollServices(ctx) })
-	g.Go(func() error { return w.pollChecks(ctx) })
-	g.Go(func() error { return w.pollNodes(ctx) })
 	g.Go(func() error { return w.pollOverrides(ctx) })
 	for range w.opt.Connections - (MinConnections - 1) {
 		g.Go(func() error { return w.read(ctx, jobs) })
@@ -176,10 +204,16 @@ func (w *Watcher) Run(ctx context.Context) error {
 	return err
 }
 
-// tell hands f to the keeper's goroutine.
+// tell hands f to the keeper's goroutine. What comes from a part that the keeper has stopped is
+// not heard.
 func (w *Watcher) tell(ctx context.Context, f func(*keeper)) {
+	heard := func(k *keeper) {
+		if ctx.Err() == nil {
+			f(k)
+		}
+	}
 	select {
-	case w.events <- f:
+	case w.events <- heard:
 	case <-ctx.Done():
 	}
 }

@@ -3,6 +3,7 @@
 package watch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"fairway/confgen/route"
+	"fairway/internal/consul"
 	"fairway/internal/testbed"
 
 	"github.com/hashicorp/consul/api"
@@ -56,16 +58,27 @@ var routed = map[string]string{"fairway-host": "cluster.test", "fairway-containe
 
 // Every kind of change reaches the snapshot, each through the poll that announces it.
 func TestWatch_everyKindOfChange(t *testing.T) {
-	t.Run("wide", func(t *testing.T) { everyKindOfChange(t, Options{Grace: 50 * time.Millisecond}) })
-	t.Run("narrow", func(t *testing.T) { everyKindOfChange(t, Options{Grace: 50 * time.Millisecond, narrowAbove: 1}) })
+	const grace = 50 * time.Millisecond
+	for name, opt := range map[string]Options{
+		"wide":   {Grace: grace, mode: Aggregate},
+		"narrow": {Grace: grace, mode: Aggregate, narrowAbove: 1},
+		"direct": {Grace: grace, mode: Direct, Connections: 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testbed.Consul(t)
+			everyKindOfChange(t, server.Client, opt, consul.Config{Addresses: []string{server.Addr}})
+		})
+	}
+	t.Run("http2", func(t *testing.T) {
+		server, https := secureConsul(t)
+		everyKindOfChange(t, server.Client, Options{Grace: grace}, https)
+	})
 }
 
-func everyKindOfChange(t *testing.T, opt Options) {
-	server := testbed.Consul(t)
-	c := server.Client
+func everyKindOfChange(t *testing.T, c *api.Client, opt Options, cfg consul.Config) {
 	register(t, c, "n1", "web", "10.1.0.1", "passing", routed)
 	register(t, c, "n1", "quiet", "10.1.0.2", "passing", map[string]string{"fairway-container": "0123456789ab:80/tcp"})
-	f := follow(t, opt, server.Addr)
+	f := followWith(t, opt, cfg)
 	v := f.sees("start", instances("web", "10.1.0.1:8080 passing"))
 	if n := len(v.Snapshot.Services); n != 1 {
 		t.Errorf("%d services, want only the routed one: %v", n, v.Snapshot.Services)
@@ -145,6 +158,9 @@ func everyKindOfChange(t *testing.T, opt Options) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("%s took %s", s.name, took)
 		}
+	}
+	if status := f.Status(t.Context()); status.Mode != cmp.Or(opt.mode, HTTP2) || status.Reason == "" {
+		t.Errorf("mode %q because %q", status.Mode, status.Reason)
 	}
 	status := f.Status(t.Context())
 	if status.Narrow != (opt.narrowAbove > 0) || status.Err != "" || status.Routed != 0 || len(status.Failing)+len(status.Missing) > 0 {

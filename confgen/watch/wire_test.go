@@ -159,6 +159,10 @@ func (f *fakeConsul) meta(name string) map[string]string {
 }
 
 func TestWatch_F4_nothingBeforeEverythingHasAnswered(t *testing.T) {
+	eachMode(t, nothingBeforeEverythingHasAnswered)
+}
+
+func nothingBeforeEverythingHasAnswered(t *testing.T, opt Options) {
 	release := make(chan struct{})
 	f := newFakeConsul(t, map[string][]string{"fast": {"10.1.0.1"}, "slow": {"10.1.0.2"}})
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -170,7 +174,7 @@ func TestWatch_F4_nothingBeforeEverythingHasAnswered(t *testing.T) {
 		}
 		return false
 	})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	testbed.Eventually(t, 5*time.Second, "the missing one is named", func() error {
 		if s := w.Status(t.Context()); !slices.Equal(s.Missing, []string{"slow"}) || s.Err == "" {
 			return fmt.Errorf("missing %q, error %q", s.Missing, s.Err)
@@ -188,6 +192,10 @@ func TestWatch_F4_nothingBeforeEverythingHasAnswered(t *testing.T) {
 }
 
 func TestWatch_F4_aServiceThatFailsAtTheStartIsWaitedFor(t *testing.T) {
+	eachMode(t, aServiceThatFailsAtTheStartIsWaitedFor)
+}
+
+func aServiceThatFailsAtTheStartIsWaitedFor(t *testing.T, opt Options) {
 	f := newFakeConsul(t, map[string][]string{"good": {"10.1.0.1"}, "bad": {"10.1.0.2"}})
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/bad") {
@@ -196,7 +204,7 @@ func TestWatch_F4_aServiceThatFailsAtTheStartIsWaitedFor(t *testing.T) {
 		http.Error(w, "rpc error", http.StatusInternalServerError)
 		return true
 	})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	testbed.Eventually(t, 5*time.Second, "the failure is shown", func() error {
 		if s := w.Status(t.Context()); s.Failing["bad"] == "" || !slices.Equal(s.Missing, []string{"bad"}) {
 			return fmt.Errorf("%+v", s)
@@ -214,10 +222,21 @@ func TestWatch_F4_aServiceThatFailsAtTheStartIsWaitedFor(t *testing.T) {
 }
 
 func TestWatch_badAnswersKeepTheLastState(t *testing.T) {
+	eachMode(t, badAnswersKeepTheLastState)
+}
+
+func badAnswersKeepTheLastState(t *testing.T, opt Options) {
+	opt.Grace = 10 * time.Millisecond
 	cases := map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"F11_noLeader": func(w http.ResponseWriter, _ *http.Request) bool {
 			headers(w, 99)
 			w.Header().Set("X-Consul-KnownLeader", "false")
+			fmt.Fprint(w, "{}")
+			return true
+		},
+		"F11_oldContact": func(w http.ResponseWriter, _ *http.Request) bool {
+			headers(w, 99)
+			w.Header().Set("X-Consul-LastContact", "61000") // milliseconds
 			fmt.Fprint(w, "{}")
 			return true
 		},
@@ -243,7 +262,7 @@ func TestWatch_badAnswersKeepTheLastState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}})
-			w := follow(t, Options{Grace: 10 * time.Millisecond}, f.URL)
+			w := follow(t, opt, f.URL)
 			w.sees("start", instances("web", "10.1.0.1:80 passing"))
 			f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path != "/v1/catalog/services" {
@@ -283,6 +302,10 @@ func TestWatch_F9_emptiedCatalogIsBelievedAfterTheGraceTime(t *testing.T) {
 }
 
 func TestWatch_F16_oneServiceRefused(t *testing.T) {
+	eachMode(t, oneServiceRefused)
+}
+
+func oneServiceRefused(t *testing.T, opt Options) {
 	f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}, "secret": {"10.1.0.9"}})
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, "/secret") {
@@ -291,7 +314,7 @@ func TestWatch_F16_oneServiceRefused(t *testing.T) {
 		}
 		return false
 	})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	w.sees("the others go on", instances("web", "10.1.0.1:80 passing"))
 	f.set(func() { f.services["web"] = []string{"10.1.0.2"} })
 	w.sees("and change", instances("web", "10.1.0.2:80 passing"))
@@ -303,6 +326,10 @@ func TestWatch_F16_oneServiceRefused(t *testing.T) {
 }
 
 func TestWatch_F17_refusalForLoadLowersConcurrency(t *testing.T) {
+	eachMode(t, refusalForLoadLowersConcurrency)
+}
+
+func refusalForLoadLowersConcurrency(t *testing.T, opt Options) {
 	services := map[string][]string{}
 	for i := range 50 {
 		services[fmt.Sprintf("web-%d", i)] = []string{"10.1.0.1"}
@@ -318,21 +345,29 @@ func TestWatch_F17_refusalForLoadLowersConcurrency(t *testing.T) {
 		}
 		return false
 	})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	testbed.Eventually(t, 20*time.Second, "all are read in the end", func() error {
 		if v, have := w.Latest(); !have || len(v.Snapshot.Services) != 50 {
 			return errors.New("not yet")
 		}
 		return nil
 	})
-	if n := refusals.Load(); n < 2 || n > 12 {
+	most := int32(12)
+	if opt.mode != Aggregate {
+		most = 2 * firstReads // which may all be on their way when the first is refused
+	}
+	if n := refusals.Load(); n < 2 || n > most {
 		t.Errorf("%d refusals in 600 ms: want a few, with pauses between them", n)
 	}
 }
 
 func TestWatch_F18_answersAtOnceWithoutAChange(t *testing.T) {
+	eachMode(t, answersAtOnceWithoutAChange)
+}
+
+func answersAtOnceWithoutAChange(t *testing.T, opt Options) {
 	f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1", "10.1.0.2"}})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	w.sees("start", instances("web", "10.1.0.1:80 passing", "10.1.0.2:80 passing"))
 	before := f.requests.Load()
 	// Every query returns at once and with another index each time, but nothing differs.
@@ -360,8 +395,12 @@ func TestWatch_F18_answersAtOnceWithoutAChange(t *testing.T) {
 }
 
 func TestWatch_F20_orderMeansNothing(t *testing.T) {
+	eachMode(t, orderMeansNothing)
+}
+
+func orderMeansNothing(t *testing.T, opt Options) {
 	f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1", "10.1.0.2", "10.1.0.3"}})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	w.sees("start", instances("web", "10.1.0.1:80 passing", "10.1.0.2:80 passing", "10.1.0.3:80 passing"))
 	reads := w.Status(t.Context()).Counts.Reads
 	f.set(func() {}) // an odd index: the other order
@@ -382,7 +421,7 @@ func TestWatch_F13_manyChangesAreOneView(t *testing.T) {
 		services[fmt.Sprintf("web-%d", i)] = []string{"10.1.0.1"}
 	}
 	f := newFakeConsul(t, services)
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, Options{publishWithin: time.Minute}, f.URL)
 	w.sees("start", instances("web-0", "10.1.0.1:80 passing"))
 	f.set(func() {
 		for name := range f.services {
@@ -394,6 +433,29 @@ func TestWatch_F13_manyChangesAreOneView(t *testing.T) {
 		if v.Version == 2 && s.Instances[0].Address != "10.1.0.2" {
 			t.Fatalf("a subset was published: %s is still %s", s.Name, s.Instances[0].Address)
 		}
+	}
+}
+
+// Services that are followed one by one each tell of their change; they are still shown together,
+// as far as they come together.
+func TestWatch_F13_manyChangesAreFewViews(t *testing.T) {
+	services := map[string][]string{}
+	for i := range 200 {
+		services[fmt.Sprintf("web-%d", i)] = []string{"10.1.0.1"}
+	}
+	f := newFakeConsul(t, services)
+	w := follow(t, Options{mode: HTTP2, Connections: 400}, f.URL)
+	w.sees("start", instances("web-0", "10.1.0.1:80 passing"))
+	f.set(func() {
+		for name := range f.services {
+			f.services[name] = []string{"10.1.0.2"}
+		}
+	})
+	for name := range services {
+		w.sees("all changed", instances(name, "10.1.0.2:80 passing"))
+	}
+	if n := w.changes.Load(); n > 40 {
+		t.Errorf("%d views of 200 changes", n)
 	}
 }
 
@@ -452,8 +514,12 @@ func TestWatch_unusableFileIsNoSnapshot(t *testing.T) {
 
 // A service whose answer does not come holds up the others' changes for publishWithin at most.
 func TestWatch_aHangingServiceHoldsUpNobodyForLong(t *testing.T) {
+	eachMode(t, aHangingServiceHoldsUpNobodyForLong)
+}
+
+func aHangingServiceHoldsUpNobodyForLong(t *testing.T, opt Options) {
 	f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}, "slow": {"10.1.0.9"}})
-	w := follow(t, Options{}, f.URL)
+	w := follow(t, opt, f.URL)
 	w.sees("start", instances("web", "10.1.0.1:80 passing"))
 	release := make(chan struct{})
 	defer close(release)
