@@ -252,7 +252,8 @@ func (e *explanation) losers(t route.Table, winner route.Route, entrypoint strin
 	place.When = nil
 	for _, p := range t.Problems {
 		held := strings.HasPrefix(p.Reason, place.Pattern()+" on ") || strings.HasPrefix(p.Reason, place.Pattern()+" [")
-		if held || winner.HostKind != route.HostExact && !routed(t, p.Service) {
+		sick := p.Key == quarantineKey && p.Service == winner.Service
+		if sick || held || winner.HostKind != route.HostExact && !routed(t, p.Service) {
 			e.problem(p)
 		}
 	}

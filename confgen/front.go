@@ -118,6 +118,7 @@ func (f *front) loop(ctx context.Context) error {
 	s := &syncer{
 		catalog: f.watcher, routing: f.opt.Routing, settings: f.opt.Render,
 		files: f.source, secrets: f.secrets, target: f.target, proxy: f.ready, report: f.report,
+		quarantine: newQuarantine(f.log),
 	}
 	main := filepath.Join(f.opt.Proxy.Dir, mainFile[f.opt.Proxy.Kind])
 	return reconcile.Loop(ctx, f.wake, reconcile.Options{

@@ -20,6 +20,7 @@ type metrics struct {
 	reloads, commands                             prometheus.Counter
 	duration, change                              prometheus.Histogram
 	routes, backends, problems, deferred, retired prometheus.Gauge
+	quarantined                                   prometheus.Gauge
 	servers                                       *prometheus.GaugeVec
 	notAfter                                      *prometheus.GaugeVec
 	faults                                        prometheus.Gauge
@@ -82,17 +83,18 @@ func newMetrics(registry prometheus.Registerer, templates func() error) *metrics
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, []string{label})
 	}
 	m := &metrics{
-		applies:  vec("applies_total", "Passes that brought files and proxy to what the catalog says, by what it took.", "action"),
-		failures: vec("failures_total", "Passes that did not, by where they failed.", "stage"),
-		reloads:  counter("reloads_total", "Reloads asked of the proxy, repeated ones included."),
-		commands: counter("runtime_commands_total", "Commands that changed HAProxy at run time."),
-		duration: histogram("apply_duration_seconds", "Time to bring files and proxy to what was rendered."),
-		change:   histogram("change_seconds", "Time from a complete snapshot of a change to the proxy confirming it."),
-		routes:   gauge("routes", "Routes in the table."),
-		backends: gauge("backends", "Backends in the table."),
-		problems: gauge("problems", "Routing labels that cannot be used."),
-		deferred: gauge("reload_deferred", "1 while a reload that is needed has to wait."),
-		retired:  gauge("retired_servers", "Servers out of traffic that HAProxy has yet to forget."),
+		applies:     vec("applies_total", "Passes that brought files and proxy to what the catalog says, by what it took.", "action"),
+		failures:    vec("failures_total", "Passes that did not, by where they failed.", "stage"),
+		reloads:     counter("reloads_total", "Reloads asked of the proxy, repeated ones included."),
+		commands:    counter("runtime_commands_total", "Commands that changed HAProxy at run time."),
+		duration:    histogram("apply_duration_seconds", "Time to bring files and proxy to what was rendered."),
+		change:      histogram("change_seconds", "Time from a complete snapshot of a change to the proxy confirming it."),
+		routes:      gauge("routes", "Routes in the table."),
+		backends:    gauge("backends", "Backends in the table."),
+		problems:    gauge("problems", "Routing labels that cannot be used."),
+		quarantined: gauge("quarantined_services", "Services whose configuration the proxy's checker refuses."),
+		deferred:    gauge("reload_deferred", "1 while a reload that is needed has to wait."),
+		retired:     gauge("retired_servers", "Servers out of traffic that HAProxy has yet to forget."),
 		servers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "servers", Help: "Servers in the table, by state.",
 		}, []string{"state"}),
@@ -102,7 +104,7 @@ func newMetrics(registry prometheus.Registerer, templates func() error) *metrics
 	}, []string{"certificate"})
 	m.faults = gauge("certificate_faults", "Files of the certificate store that cannot be used.")
 	registry.MustRegister(m.notAfter, m.faults, m.applies, m.failures, m.reloads, m.commands, m.duration, m.change,
-		m.routes, m.backends, m.problems, m.deferred, m.retired, m.servers, templateMetric(templates))
+		m.routes, m.backends, m.problems, m.quarantined, m.deferred, m.retired, m.servers, templateMetric(templates))
 	for _, a := range []proxy.Action{proxy.None, proxy.Runtime, proxy.Reload} {
 		m.applies.WithLabelValues(string(a))
 	}
@@ -116,6 +118,13 @@ func (m *metrics) table(t route.Table) {
 	m.routes.Set(float64(len(t.Routes)))
 	m.backends.Set(float64(len(t.Backends)))
 	m.problems.Set(float64(len(t.Problems)))
+	quarantined := 0
+	for _, p := range t.Problems {
+		if p.Key == quarantineKey {
+			quarantined++
+		}
+	}
+	m.quarantined.Set(float64(quarantined))
 	for state, n := range servers(t) {
 		m.servers.WithLabelValues(state).Set(float64(n))
 	}

@@ -86,6 +86,10 @@ func (r *report) built(table route.Table) {
 }
 
 func warnProblem(log hclog.Logger, p route.Problem) {
+	if p.Key == quarantineKey { // only a person can mend it
+		log.Error("service in quarantine, all others go on", "service", p.Service, "reason", p.Reason)
+		return
+	}
 	log.Warn("routing label cannot be used", "service", p.Service, "id", p.Instance, "key", p.Key, "reason", p.Reason)
 }
 

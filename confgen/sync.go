@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"fairway/confgen/proxy"
 	"fairway/confgen/render"
@@ -18,12 +19,15 @@ type catalog interface {
 // files prints a view.
 type files interface {
 	Render(view render.View) ([]render.File, error)
+	edition() int
 }
 
 // target is the proxy and its folder.
 type target interface {
 	Lock() error
 	Apply(ctx context.Context, files []render.File) (proxy.Result, error)
+	CanCheck() bool
+	Check(ctx context.Context, files []render.File) error
 }
 
 // condition is a part of being ready. The report logs what there is to say of it.
@@ -40,6 +44,8 @@ type syncer struct {
 	target   target
 	proxy    condition
 	report   *report
+
+	quarantine *quarantine
 }
 
 // errNoCatalog is the state of a proxy that is waiting to be looked at.
@@ -56,17 +62,57 @@ func (s *syncer) pass(ctx context.Context) error {
 	}
 	store := s.secrets.now()
 	s.report.holds(store)
-	table := route.Build(view.Snapshot, store.routing(s.routing))
-	s.report.built(table)
-	rendered, err := renderWith(s.files, store, render.View{Table: table, Settings: s.settings})
+	admitted := s.quarantine.admit(view.Snapshot, s.files.edition())
+	made, err := s.make(store, admitted)
 	if err != nil {
+		if s.isolated(ctx, store, view.Snapshot, made, err) {
+			return s.pass(ctx)
+		}
 		return s.tell(s.report.notRendered(err))
 	}
-	result, err := s.target.Apply(ctx, rendered)
+	result, err := s.target.Apply(ctx, made.files)
+	switch {
+	case result.Deferred != "":
+	case err == nil, errors.Is(err, proxy.ErrNotRunning) && !rejected(err):
+		s.quarantine.accepted(admitted, s.files.edition())
+	case rejected(err) && s.isolated(ctx, store, view.Snapshot, made, err):
+		return s.pass(ctx)
+	}
 	if err == nil {
 		s.proxy.Show(nil)
 	}
 	return s.tell(s.report.applied(view, result, err))
+}
+
+// make prints the files of a snapshot.
+func (s *syncer) make(store inventory, snapshot route.Snapshot) (tried, error) {
+	made := tried{table: route.Build(snapshot, store.routing(s.routing))}
+	shown := made.table
+	shown.Problems = slices.Concat(made.table.Problems, s.quarantine.problems())
+	s.report.built(shown)
+	err := s.print(store, &made)
+	return made, err
+}
+
+func (s *syncer) print(store inventory, made *tried) (err error) {
+	made.files, err = renderWith(s.files, store, render.View{Table: made.table, Settings: s.settings})
+	return err
+}
+
+// isolated reports whether services were found that are to blame for a refusal: of the checker, or
+// of the templates. What only a reload refuses is not looked into, since each guess would be felt
+// by clients.
+func (s *syncer) isolated(ctx context.Context, store inventory, snapshot route.Snapshot, made tried, refusal error) bool {
+	if r, is := errors.AsType[*proxy.RejectedError](refusal); !s.target.CanCheck() || is && r.By != proxy.ByCheck {
+		return false
+	}
+	return s.quarantine.isolate(ctx, snapshot, s.files.edition(), made, refusal, func(ctx context.Context, snapshot route.Snapshot) (tried, error) {
+		guess := tried{table: route.Build(snapshot, store.routing(s.routing))}
+		if err := s.print(store, &guess); err != nil {
+			return guess, err
+		}
+		return guess, s.target.Check(ctx, guess.files)
+	})
 }
 
 // tell shows why a pass failed, in one line.

@@ -87,12 +87,15 @@ var (
 // again when a byte of them changes; those that the proxy refused, since the attempt is felt by
 // clients, when more changes than which servers there are.
 type RejectedError struct {
-	By         string // "check", "reload", "bind"
+	By         string // ByCheck, "reload", "bind"
 	Generation string
 	Output     string // the proxy's own words
 
 	key string // what must change before another try
 }
+
+// ByCheck is who rejects when the proxy's own checker does.
+const ByCheck = "check"
 
 func (e *RejectedError) Error() string {
 	return fmt.Sprintf("configuration %s rejected by %s: %s", e.Generation, e.By, e.Output)
@@ -154,6 +157,7 @@ type Target struct {
 	failures int       // changes in a row that broke off half way
 	rejected *RejectedError
 	reloaded time.Time // when a reload was last asked for
+	tried    time.Time // when files were last refused before one
 	timer    *time.Timer
 	late     lateCheck
 	seen     map[string]seen   // files as they were last found on disk, by path

@@ -28,7 +28,7 @@ func (p *pass) replace(ctx context.Context, j *journal) error {
 	}
 	if err := p.examine(ctx, base); err != nil {
 		p.reject(err)
-		p.reloaded = time.Now() // Checks are paced as reloads are.
+		p.tried = time.Now() // Checks are paced as reloads are.
 		return p.refused(ctx, err)
 	}
 	err := p.load(ctx, base)
@@ -49,7 +49,11 @@ func (p *pass) refused(ctx context.Context, cause error) error {
 // workers to end. Servers and maps do not wait.
 func (p *pass) turn(ctx context.Context) error {
 	for {
-		wait := time.Until(p.reloaded.Add(p.opt.ReloadInterval))
+		last := p.reloaded
+		if p.tried.After(last) {
+			last = p.tried
+		}
+		wait := time.Until(last.Add(p.opt.ReloadInterval))
 		reason := p.driver.patience(ctx)
 		patient := reason != ""
 		switch {

@@ -1,0 +1,410 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"fairway/confgen/proxy"
+	"fairway/confgen/render"
+	"fairway/confgen/route"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// quarantineKey is the key of problems of services that the proxy's checker refuses.
+const quarantineKey = "quarantine"
+
+// What is used of a service in quarantine, the best first.
+type remedy int
+
+const (
+	asItIs    remedy = iota // in no quarantine
+	oldLabels               // the instances there are, with the labels that were accepted last
+	oldRows                 // everything as it was accepted last
+	nothing                 // the service is not routed
+)
+
+// String says it in a problem.
+func (r remedy) String() string {
+	return [...]string{"", "its instances are routed by the labels that were accepted last", "it is routed as it was accepted last", "it is not routed"}[r]
+}
+
+// quarantine takes services out whose configuration the checker refuses, so that nobody else
+// waits for them. It works on the snapshot, in front of all that is made of it: routes that
+// others claim too, templates of the operator's own, explanations all follow by themselves.
+type quarantine struct {
+	log  hclog.Logger
+	out  map[string]patient
+	good map[string]route.Service // as the proxy runs them
+	with int                      // edition of the templates that good was accepted with
+
+	inVain string // the refusal that no service is to blame for
+}
+
+// patient is a service in quarantine.
+type patient struct {
+	words  string // the checker's own
+	remedy remedy
+	asked  string // what the service looked like when it was refused
+	with   int    // edition of the templates that it was refused with
+}
+
+func newQuarantine(log hclog.Logger) *quarantine {
+	return &quarantine{log: log, out: map[string]patient{}, good: map[string]route.Service{}}
+}
+
+// admit returns a snapshot without what is in quarantine. A service that has changed, or whose
+// templates have, is tried again.
+func (q *quarantine) admit(s route.Snapshot, edition int) route.Snapshot {
+	if len(q.out) == 0 {
+		return s
+	}
+	there := make(map[string]bool, len(s.Services))
+	for _, service := range s.Services {
+		there[service.Name] = true
+		if p, is := q.out[service.Name]; is && (p.asked != asks(service, p.remedy) || p.with != edition) {
+			delete(q.out, service.Name)
+			q.log.Info("service has changed, trying it again", "service", service.Name)
+		}
+	}
+	for name := range q.out {
+		if !there[name] {
+			delete(q.out, name)
+		}
+	}
+	remedies := make(map[string]remedy, len(q.out))
+	for name, p := range q.out {
+		remedies[name] = p.remedy
+	}
+	return q.treat(s, remedies)
+}
+
+// treat returns a snapshot in which services are replaced as their remedies say.
+func (q *quarantine) treat(s route.Snapshot, remedies map[string]remedy) route.Snapshot {
+	if len(remedies) == 0 {
+		return s
+	}
+	treated := s
+	treated.Services = make([]route.Service, 0, len(s.Services))
+	for _, service := range s.Services {
+		switch remedies[service.Name] {
+		case asItIs:
+			treated.Services = append(treated.Services, service)
+		case oldLabels:
+			treated.Services = append(treated.Services, relabelled(service, q.good[service.Name]))
+		case oldRows:
+			treated.Services = append(treated.Services, q.good[service.Name])
+		case nothing:
+		}
+	}
+	return treated
+}
+
+// relabelled gives the instances of now the labels of before: its own to one that was there, the
+// first one's to one that is new.
+func relabelled(now, before route.Service) route.Service {
+	if len(before.Instances) == 0 {
+		return before
+	}
+	out := route.Service{Name: now.Name, Instances: slices.Clone(now.Instances)}
+	for i, in := range out.Instances {
+		model := before.Instances[0]
+		for _, b := range before.Instances {
+			if b.ID == in.ID && b.Node == in.Node {
+				model = b
+			}
+		}
+		out.Instances[i].Meta, out.Instances[i].Tags = model.Meta, model.Tags
+	}
+	return out
+}
+
+// asks describes what a service asks for; when that changes it is worth another try. Where its
+// labels alone were to blame, instances that come and go change nothing.
+func asks(s route.Service, r remedy) string {
+	lines := make([]string, 0, len(s.Instances))
+	for _, in := range s.Instances {
+		line := fmt.Sprint(slices.Sorted(maps.Keys(in.Meta)), in.Meta, in.Tags)
+		if r != oldLabels {
+			line += fmt.Sprint(in.Node, in.ID, in.Address, in.Port)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return strings.Join(slices.Compact(lines), "\n")
+}
+
+// accepted notes what the proxy runs by now.
+func (q *quarantine) accepted(s route.Snapshot, edition int) {
+	good := make(map[string]route.Service, len(s.Services))
+	for _, service := range s.Services {
+		good[service.Name] = service
+	}
+	q.good, q.with, q.inVain = good, edition, ""
+}
+
+// problems tells of who is in quarantine.
+func (q *quarantine) problems() []route.Problem {
+	list := make([]route.Problem, 0, len(q.out))
+	for _, name := range slices.Sorted(maps.Keys(q.out)) {
+		p := q.out[name]
+		list = append(list, route.Problem{
+			Service: name, Key: quarantineKey,
+			Reason: fmt.Sprintf("refused by the checker: %s; %s until it changes", p.words, p.remedy),
+		})
+	}
+	return list
+}
+
+// suspects are the services that are not as the proxy runs them: all, when the templates are not
+// those either. Those that are in quarantine already are among them only as long as they may be
+// treated further.
+func (q *quarantine) suspects(s route.Snapshot, edition int) []string {
+	var list []string
+	for _, service := range s.Services {
+		before, known := q.good[service.Name]
+		if q.with != edition || !known || asks(service, asItIs) != asks(before, asItIs) {
+			list = append(list, service.Name)
+		}
+	}
+	return list
+}
+
+// cause describes a refusal and what may have caused it. Instances that come and go did not.
+func (q *quarantine) cause(s route.Snapshot, edition int, refusal error) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, edition, wordsOf(refusal))
+	for _, service := range s.Services {
+		if before, known := q.good[service.Name]; !known || asks(service, oldLabels) != asks(before, oldLabels) {
+			fmt.Fprintln(&b, service.Name, asks(service, oldLabels))
+		}
+	}
+	return b.String()
+}
+
+// maxTries bounds the checks of one search. A culprit that the checker's words point at takes two
+// or three, one of 500 that they do not point at about twenty.
+const maxTries = 60
+
+// search finds the services that are to blame for a refusal.
+type search struct {
+	q        *quarantine
+	snapshot route.Snapshot // as it is
+	edition  int
+	try      func(context.Context, route.Snapshot) (tried, error)
+	tries    int
+	remedies map[string]remedy
+	words    map[string]string
+}
+
+// tried is what was made of a snapshot.
+type tried struct {
+	files []render.File
+	table route.Table
+}
+
+// errTooMany ends a search that finds no end.
+var errTooMany = errors.New("too many checks")
+
+// isolate looks for the services that are to blame for a refusal and takes them into quarantine.
+// It returns false when nobody is found: then the configuration as a whole is refused.
+func (q *quarantine) isolate(ctx context.Context, s route.Snapshot, edition int, first tried, refusal error,
+	try func(context.Context, route.Snapshot) (tried, error),
+) bool {
+	cause := q.cause(s, edition, refusal)
+	if cause == q.inVain {
+		return false
+	}
+	f := &search{q: q, snapshot: s, edition: edition, try: try, remedies: map[string]remedy{}, words: map[string]string{}}
+	for name, p := range q.out {
+		f.remedies[name], f.words[name] = p.remedy, p.words
+	}
+	found := f.byWords(ctx, first, refusal) || f.byHalves(ctx, refusal)
+	if !found || ctx.Err() != nil {
+		if ctx.Err() == nil {
+			q.inVain = cause
+			q.log.Warn("no single service is to blame for what the checker refuses", "checks", f.tries)
+		}
+		return false
+	}
+	f.heal(ctx)
+	at := make(map[string]route.Service, len(s.Services))
+	for _, service := range s.Services {
+		at[service.Name] = service
+	}
+	for name, r := range f.remedies {
+		q.out[name] = patient{words: f.words[name], remedy: r, asked: asks(at[name], r), with: edition}
+	}
+	return true
+}
+
+// check tries the snapshot as it is treated now.
+func (f *search) check(ctx context.Context) (tried, error) {
+	if f.tries++; f.tries > maxTries {
+		return tried{}, errTooMany
+	}
+	return f.try(ctx, f.q.treat(f.snapshot, f.remedies))
+}
+
+// byWords takes out whom the checker's words point at, until it is content.
+func (f *search) byWords(ctx context.Context, made tried, refusal error) bool {
+	kept := maps.Clone(f.remedies)
+	for {
+		fresh := 0
+		for _, name := range blamed(made.files, made.table, wordsOf(refusal)) {
+			if f.remedies[name] != nothing {
+				f.remedies[name], f.words[name] = nothing, wordsOf(refusal)
+				fresh++
+			}
+		}
+		if fresh == 0 {
+			break
+		}
+		var err error
+		if made, err = f.check(ctx); err == nil {
+			f.spare(ctx, kept)
+			return true
+		}
+		if refusal = err; ctx.Err() != nil || errors.Is(err, errTooMany) {
+			break
+		}
+	}
+	f.remedies = kept
+	return false
+}
+
+// spare lets those go who were taken out without need.
+func (f *search) spare(ctx context.Context, before map[string]remedy) {
+	names := slices.Sorted(maps.Keys(f.remedies))
+	if len(names) < 2 {
+		return
+	}
+	for _, name := range names {
+		was := f.remedies[name]
+		if before[name] == was {
+			continue
+		}
+		delete(f.remedies, name)
+		if before[name] != asItIs {
+			f.remedies[name] = before[name]
+		}
+		if _, err := f.check(ctx); err != nil {
+			f.remedies[name] = was
+			if words := wordsOf(err); !errors.Is(err, errTooMany) {
+				f.words[name] = words
+			}
+		}
+	}
+}
+
+// byHalves takes all suspects out and lets them in again by halves.
+func (f *search) byHalves(ctx context.Context, refusal error) bool {
+	suspects := f.q.suspects(f.snapshot, f.edition)
+	everybody := make([]string, 0, len(f.snapshot.Services))
+	for _, s := range f.snapshot.Services {
+		everybody = append(everybody, s.Name)
+	}
+	kept := maps.Clone(f.remedies)
+	for _, group := range [][]string{suspects, everybody} {
+		f.remedies = maps.Clone(kept)
+		for _, name := range group {
+			f.remedies[name] = nothing
+		}
+		if _, err := f.check(ctx); err != nil {
+			if ctx.Err() != nil {
+				return false
+			}
+			continue
+		}
+		if len(group) == 1 {
+			f.words[group[0]] = wordsOf(refusal)
+			return true
+		}
+		return f.admit(ctx, group, kept)
+	}
+	return false
+}
+
+// admit lets a group in, and where that is refused its halves, until those are left out that are
+// refused alone.
+func (f *search) admit(ctx context.Context, group []string, kept map[string]remedy) bool {
+	for _, name := range group {
+		delete(f.remedies, name)
+		if r := kept[name]; r != asItIs {
+			f.remedies[name] = r
+		}
+	}
+	_, err := f.check(ctx)
+	if err == nil {
+		return true
+	}
+	for _, name := range group {
+		f.remedies[name] = nothing
+	}
+	switch {
+	case ctx.Err() != nil, errors.Is(err, errTooMany):
+		return false
+	case len(group) == 1:
+		f.words[group[0]] = wordsOf(err)
+		return true
+	}
+	half := len(group) / 2
+	return f.admit(ctx, group[:half], kept) && f.admit(ctx, group[half:], kept)
+}
+
+// heal gives those who are out the mildest remedy that the checker accepts.
+func (f *search) heal(ctx context.Context) {
+	for _, name := range slices.Sorted(maps.Keys(f.remedies)) {
+		if _, known := f.q.good[name]; !known || f.remedies[name] != nothing {
+			continue
+		}
+		for _, r := range []remedy{oldLabels, oldRows, nothing} {
+			f.remedies[name] = r
+			if r == nothing {
+				break
+			}
+			if _, err := f.check(ctx); err == nil {
+				break
+			}
+		}
+	}
+}
+
+// preamble is what checkers put in front of what they have to say, process ids among it.
+var preamble = regexp.MustCompile(`^(\[[A-Z]+\] *\(\d+\) *: *(config *: *)?|nginx: \[[a-z]+\] )`)
+
+// wordsOf returns what the checker, or the template engine, said, as one line of bounded length:
+// the lines that name a place in a file or, when none does, all that are no mere notices.
+func wordsOf(err error) string {
+	const most = 400
+	text := err.Error()
+	if refusal, is := errors.AsType[*proxy.RejectedError](err); is {
+		text = cmp.Or(refusal.Output, refusal.Error())
+	}
+	var places, others []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		said := preamble.ReplaceAllString(line, "")
+		switch {
+		case line == "" || strings.HasPrefix(line, "[NOTICE]"):
+		case placeInFile.MatchString(said):
+			places = append(places, said)
+		default:
+			others = append(others, said)
+		}
+	}
+	if len(places) == 0 {
+		places = others
+	}
+	words := strings.Join(places, "; ")
+	if len(words) > most {
+		words = words[:most] + "…"
+	}
+	return words
+}
