@@ -45,19 +45,26 @@ func (s *store) trust(name string, a *testbed.Authority) {
 // already in dir.
 func storeView(t testing.TB, proxy int, s route.Snapshot, st *store, dir string) render.View {
 	t.Helper()
+	v := hostileView(t, proxy, s, st, dir)
+	for _, p := range v.Problems {
+		t.Errorf("%s %s: %s", p.Service, p.Key, p.Reason)
+	}
+	writeSecrets(t, proxy, v, st, dir)
+	return v
+}
+
+// hostileView is a storeView of which nothing is wanted or written yet.
+func hostileView(t testing.TB, proxy int, s route.Snapshot, st *store, dir string) render.View {
+	t.Helper()
 	v := view(t, s, dir)
 	secure := route.Entrypoint{Name: "websecure", Address: "127.0.0.1", Port: testbed.Port(t), TLS: true}
 	v.Table = route.Build(s, route.Settings{
 		Proxy: route.Proxy(proxies[proxy].name), Entrypoints: []route.Entrypoint{v.Entrypoints[0], secure}, Certificates: &st.Certificates,
 		SystemAuthorities: st.secrets.Authorities[route.SystemAuthorities] != nil,
 	})
-	for _, p := range v.Problems {
-		t.Errorf("%s %s: %s", p.Service, p.Key, p.Reason)
-	}
 	if proxies[proxy].name == "nginx" {
 		v.Settings.Version = "1.22.1"
 	}
-	writeSecrets(t, proxy, v, st, dir)
 	return v
 }
 
