@@ -127,7 +127,7 @@ func (s *syncer) tell(err error) error {
 // and the group.
 func withSecrets(files []render.File, set render.Settings) []render.File {
 	for i := range files {
-		if set.Stats() && files[i].Path == mainFile["haproxy"] {
+		if (set.Stats() || len(set.UserLists) > 0) && files[i].Path == mainFile["haproxy"] {
 			files[i].Mode = 0o640
 		}
 	}

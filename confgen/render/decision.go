@@ -65,8 +65,13 @@ func (t tree) alternatives(steps []step, path string, literal bool) []alternativ
 	return list
 }
 
-func conditional(list []alternative) bool {
-	return slices.ContainsFunc(list, func(a alternative) bool { return a.When != nil })
+// open reports whether only the request can tell where it goes. Where pages of a backend's own
+// come behind a question about the host, that is one as well: a location has one list of pages.
+func (t tree) open(list []alternative) bool {
+	return slices.ContainsFunc(list, func(a alternative) bool {
+		o := t.data.options[a.Backend]
+		return a.When != nil || a.step.guarded && o != nil && o.Errors != ""
+	})
 }
 
 // decide makes the decision of a location, and remembers it.

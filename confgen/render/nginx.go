@@ -33,11 +33,12 @@ type Location struct {
 	Options                        *route.Options
 	Wraps                          bool   // nothing of its own: the last of Inner takes what the others do not
 	AuthorityFile, CertificateFile string // of TLS to the servers; "" for none
+	Pages                          []int  // statuses that the backend's set of pages has one for
 	Decides                        string // the Decision that the request is left to; nothing else counts then
 }
 
 func (l Location) same(o Location) bool {
-	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded && l.Wraps == o.Wraps && l.Decides == o.Decides && l.Options.Equal(o.Options) &&
+	return l.Match == o.Match && l.Path == o.Path && l.Backend == o.Backend && l.Live == o.Live && l.Guarded == o.Guarded && l.Wraps == o.Wraps && l.Decides == o.Decides && slices.Equal(l.Pages, o.Pages) && l.Options.Equal(o.Options) &&
 		slices.EqualFunc(l.Inner, o.Inner, Location.same)
 }
 
@@ -199,7 +200,7 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 			return
 		}
 		seen[path] = true
-		if open := t.alternatives(steps, path, true); conditional(open) {
+		if open := t.alternatives(steps, path, true); t.open(open) {
 			list = append(list, Location{Match: "=", Path: path, Decides: t.decide(open, true, undecided)})
 		} else if s, r, ok := t.resolve(steps, path); ok {
 			list = append(list, t.location("=", path, s, r))
@@ -233,7 +234,7 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 				literal(r.Path)
 			}
 			l := t.location("^~", strings.TrimSuffix(r.Path, "/")+"/", s, r)
-			if open := t.alternatives(steps, r.Path, false); conditional(open) {
+			if open := t.alternatives(steps, r.Path, false); t.open(open) {
 				list = append(list, Location{Match: l.Match, Path: l.Path, Decides: t.decide(open, false, undecided)})
 				continue
 			}
@@ -243,7 +244,7 @@ func (t tree) locations(steps []step, undecided bool) []Location {
 	if begun["/"] {
 		return list
 	}
-	if open := t.alternatives(steps, "/", false); conditional(open) {
+	if open := t.alternatives(steps, "/", false); t.open(open) {
 		return append(list, Location{Match: "^~", Path: "/", Decides: t.decide(open, false, undecided)})
 	}
 	return append(list, inner...)
@@ -256,6 +257,9 @@ func (t tree) location(match, path string, s step, r route.Route) Location {
 	}
 	if l.Options != nil && l.Options.TLS.Certificate != "" {
 		l.CertificateFile = t.data.CertificateFile(l.Options.TLS.Certificate)
+	}
+	if l.Options != nil {
+		l.Pages = t.data.Settings.pages(l.Options.Errors)
 	}
 	return l
 }

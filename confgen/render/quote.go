@@ -30,14 +30,17 @@ func (r *Renderer) funcs() template.FuncMap {
 		"rewrite":      rewrite,
 		"nginxHeaders": nginxHeaders,
 		"testName":     testName,
-		"mapKey":       mapKey,
-		"logFormat":    logFormat,
-		"regexQuote":   regexQuote,
-		"hostPort":     hostPort,
-		"ms":           milliseconds,
-		"quarter":      func(d time.Duration) time.Duration { return max(d/4, time.Millisecond) },
-		"comment":      comment,
-		"generation":   func() string { return Generation },
+
+		"emit": r.emit, "htpasswd": htpasswd, "pages": pages, "originRegex": originRegex, "above": above,
+		"nginxRate": nginxRate, "multiply": multiply, "chunks": chunks,
+		"mapKey":     mapKey,
+		"logFormat":  logFormat,
+		"regexQuote": regexQuote,
+		"hostPort":   hostPort,
+		"ms":         milliseconds,
+		"quarter":    func(d time.Duration) time.Duration { return max(d/4, time.Millisecond) },
+		"comment":    comment,
+		"generation": func() string { return Generation },
 	}
 	own["certificateFile"], own["authorityFile"] = certificateFile, authorityFile
 	maps.Copy(funcs, own)

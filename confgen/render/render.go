@@ -25,6 +25,7 @@ type Renderer struct {
 	tmpl    *template.Template
 	outputs []string
 	memory  map[string]*remembered
+	emitted []File   // by the rendering that is going on
 	now     Settings // of the last rendering, which what is remembered was printed from
 }
 
@@ -102,6 +103,7 @@ func (r *Renderer) Render(v View) ([]File, error) {
 		return nil, err
 	}
 	files := make([]File, 0, len(r.outputs))
+	r.emitted = nil
 	for _, name := range r.outputs {
 		var out bytes.Buffer
 		out.Grow(r.guess(name))
@@ -111,7 +113,7 @@ func (r *Renderer) Render(v View) ([]File, error) {
 		files = append(files, File{Path: strings.TrimSuffix(name, extension), Data: out.Bytes()})
 	}
 	r.forget()
-	return files, nil
+	return append(files, r.emitted...), nil
 }
 
 // guess is the room that the remembered blocks will need.

@@ -102,6 +102,7 @@ func compareInstances(x, y *Instance) int {
 }
 
 func (b *builder) readInstances(name string, instances []*Instance, settings []setting) []candidate {
+	b.parser.service = name
 	var variants []*parsed
 	said := make(said)
 	var list []candidate

@@ -32,23 +32,17 @@ var keys = map[string]support{
 
 	"cert": works, "client-ca": works,
 	"proto": works, "fcgi.root": works, "backend.verify": works, "backend.sni": works, "backend.cert": works, "proxy-protocol": works,
-	"queue":    later,
-	"retry-on": later,
-	"cors":     later, "errors": later,
-	"mirror": later, "snippet.haproxy": later, "snippet.nginx": later,
-	"drain": later,
+	"mirror": later,
 
+	"auth": works, "rate": works, "inflight": works, "body-max": works, "retry-on": works, "cors": works, "errors": works,
+	"snippet.haproxy": works, "snippet.nginx": works, "queue": works, "drain": works, "instance": works,
 	"methods": works, "header": works, "query": works,
 
-	"tcp": guards, "sni": guards, "body-max": guards, "auth": guards,
-	"forward-auth": guards, "rate": guards, "inflight": guards,
-	"instance": guards,
+	"tcp": guards, "sni": guards, "forward-auth": guards,
 }
 
 // harmless are values of keys not supported yet that ask for what happens anyway.
-var harmless = map[string][]string{
-	"instance": {"*"},
-}
+var harmless = map[string][]string{}
 
 // hyphened maps the form that keys have in meta to the one they have in a label.
 var hyphened = func() map[string]string {

@@ -41,6 +41,8 @@ type parsed struct {
 
 // parser reads labels under one set of settings.
 type parser struct {
+	set         Settings
+	service     string // whose labels are read
 	prefix      string // "fairway-", lower case
 	name        string // "fairway"
 	proxy       Proxy
@@ -52,7 +54,7 @@ type parser struct {
 }
 
 func newParser(set Settings) *parser {
-	p := &parser{name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints(), certs: newCertificates(set.Certificates), systemAuthorities: set.SystemAuthorities}
+	p := &parser{set: set, name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints(), certs: newCertificates(set.Certificates), systemAuthorities: set.SystemAuthorities}
 	p.prefix = strings.ReplaceAll(p.name, ".", "-") + "-"
 	for _, e := range set.Entrypoints {
 		p.entrypoints[e.Name] = e
@@ -214,6 +216,9 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 	}
 	var whenOK bool
 	if w.when, whenOK = p.conditions(out, w); !whenOK {
+		return nil
+	}
+	if !p.forUs(out, w) {
 		return nil
 	}
 	p.redirectFrom(out, w)

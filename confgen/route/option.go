@@ -21,6 +21,9 @@ type reading struct {
 
 	certs             *certificates
 	systemAuthorities bool
+
+	set     Settings
+	service string // whose labels are read
 }
 
 var optionKeys = map[string]option{
@@ -60,6 +63,22 @@ var optionKeys = map[string]option{
 		read:   readSlowStart,
 		unable: map[Proxy]string{Nginx: "nginx has no slow start in its open edition; leave the label out"},
 	},
+	"auth":            {read: readAuth},
+	"rate":            {read: readRate},
+	"inflight":        {read: readInFlight},
+	"body-max":        {read: readBodyMax},
+	"retry-on":        {read: readRetryOn},
+	"cors":            {read: readCORS},
+	"errors":          {read: readErrors},
+	"snippet.haproxy": {read: snippet(HAProxy, checkHAProxyLine)},
+	"snippet.nginx":   {read: snippet(Nginx, checkNginxLine)},
+	"queue": {
+		read:   readQueue,
+		unable: map[Proxy]string{Nginx: "nginx has no queue in its open edition; leave the label out"},
+	},
+	"drain": {
+		unable: map[Proxy]string{HAProxy: drains, Nginx: drains, AnyProxy: drains},
+	},
 	"headers.request":  {read: readRequestHeaders},
 	"headers.response": {read: readResponseHeaders},
 	"timeout.connect":  {read: timeout(func(t *Timeouts) *time.Duration { return &t.Connect })},
@@ -76,7 +95,12 @@ var optionKeys = map[string]option{
 
 // restricts are keys without which a route would let in what they keep out: when their value
 // cannot be used the route is withheld.
-var restricts = map[string]bool{"allow": true, "deny": true, "redirect": true, "proto": true}
+var restricts = map[string]bool{
+	"allow": true, "deny": true, "redirect": true, "proto": true, "auth": true, "rate": true, "inflight": true, "body-max": true,
+}
+
+// drains says where the time belongs that a stopping instance has: no front end decides it.
+const drains = "an instance that stops gets nothing new at once and finishes what it has as long as it runs; give it the time where it is stopped: docker run --stop-timeout 30, stop_grace_period: 30s in a stack"
 
 // options reads all option keys of one route. It returns false when the route must be withheld.
 func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
@@ -97,7 +121,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		reason := option.unable[p.proxy]
 		if reason == "" {
 			before := o
-			if err := option.read(reading{&o, w, p.proxy, p.speaksTLS, p.certs, p.systemAuthorities}, w.values[key]); err != nil {
+			if err := option.read(reading{&o, w, p.proxy, p.speaksTLS, p.certs, p.systemAuthorities, p.set, p.service}, w.values[key]); err != nil {
 				o = before
 				reason = quote(w.values[key]) + ": " + err.Error()
 			}

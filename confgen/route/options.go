@@ -40,7 +40,17 @@ type Options struct {
 
 	RequestHeaders  []HeaderChange `json:",omitempty"` // after Strip and Rewrite, in this order
 	ResponseHeaders []HeaderChange `json:",omitempty"`
-	HSTS            string         `json:",omitzero"` // Strict-Transport-Security of answers over TLS
+	Auth            string         `json:",omitzero"`  // name of the user list that lets people in
+	Rate            *Rate          `json:",omitempty"` // more is answered with 429
+	InFlight        int            `json:",omitzero"`  // requests at once; more is answered with 503
+	Queue           int            `json:",omitzero"`  // requests that wait for a server; more is answered with 503
+	BodyMax         int64          `json:",omitzero"`  // bytes; more is answered with 413
+	RetryOn         []string       `json:",omitempty"` // what is tried again; none for the default, "off" for nothing
+	CORS            *CORS          `json:",omitempty"`
+	Errors          string         `json:",omitzero"`  // name of the set of pages that the front end answers with
+	Snippet         []string       `json:",omitempty"` // raw lines of the proxy's configuration
+
+	HSTS string `json:",omitzero"` // Strict-Transport-Security of answers over TLS
 }
 
 // Redirect sends clients elsewhere, with one of To, Host and TLSPort; Code 0 sends nobody.

@@ -128,6 +128,14 @@ func Settings(t testing.TB, text string) route.Settings {
 		case words[0] == "proxy" && len(words) == 2:
 			s.Proxy = route.Proxy(words[1])
 		case storeSetting(t, &s, words):
+		case words[0] == "instance" && len(words) == 2:
+			s.Instance = words[1]
+		case words[0] == "user-lists":
+			s.UserLists = words[1:]
+		case words[0] == "error-pages":
+			s.PageSets = words[1:]
+		case words[0] == "allow-snippets":
+			s.Snippets = words[1:]
 		case words[0] == "no-last-resort":
 			s.NoLastResort = true
 		case words[0] == "entrypoint" && len(words) >= 3:
