@@ -59,6 +59,7 @@ type Client struct {
 	log    hclog.Logger
 
 	session current
+	made    string // the session created last, also one that was never seen to hold the key
 }
 
 // New returns a client that has done nothing yet.
@@ -90,21 +91,24 @@ func (c *Client) Run(ctx context.Context) error {
 // registrator of the node takes the note back. Call it after Run has returned, and only where the
 // node itself lives on.
 func (c *Client) Stopped(ctx context.Context, grace time.Duration) error {
-	id := c.session.get()
-	if id == "" || grace <= 0 {
+	if grace <= 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	id, err := c.ours(ctx)
+	if id == "" || err != nil {
+		return err
+	}
 	return c.hold(ctx, id, life{Stopped: duration(grace)})
 }
 
 // Leave gives the node's key and session up: nobody shall miss this node. Call it after Run has
 // returned.
 func (c *Client) Leave(ctx context.Context) error {
-	id := c.session.get()
-	if id == "" {
-		return nil
+	id, err := c.ours(ctx)
+	if id == "" || err != nil {
+		return err
 	}
 	ops := api.TxnOps{
 		{KV: &api.KVTxnOp{Verb: api.KVCheckSession, Key: c.key(), Session: id}},
@@ -118,6 +122,24 @@ func (c *Client) Leave(ctx context.Context) error {
 	}
 	c.session.set("")
 	return nil
+}
+
+// ours is the session of this node; empty when there is none. Run may have been ended while it took
+// the key, and then only Consul knows whether it did.
+func (c *Client) ours(ctx context.Context) (string, error) {
+	if id := c.session.get(); id != "" {
+		return id, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	pair, _, err := c.consul.KV().Get(c.key(), query(ctx))
+	if err != nil {
+		return "", fmt.Errorf("read key %s: %w", c.key(), err)
+	}
+	if pair != nil && pair.Session != "" {
+		return pair.Session, nil
+	}
+	return c.made, nil
 }
 
 func (c *Client) key() string { return Key(c.opt.Node) }

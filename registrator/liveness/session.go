@@ -231,6 +231,7 @@ func (c *Client) acquire(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("create session of %s: %w", c.opt.Node, err)
 		}
+		c.made = id
 	}
 	err := c.hold(ctx, id, life{})
 	if err == nil || errors.Is(err, errHeld) {
