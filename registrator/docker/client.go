@@ -3,7 +3,7 @@
 //
 // It writes nothing. It reads /_ping, /version, /info, /events, /containers/json and
 // /containers/{id}/json; where an image may be named by its bare id, /images/{id}/json; and where
-// a Swarm task runs, /networks.
+// a Swarm task runs, /networks; on a Swarm manager, /services.
 package docker
 
 import (

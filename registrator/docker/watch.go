@@ -23,6 +23,10 @@ type WatchOptions struct {
 	Failed    func(err error, retryIn time.Duration) // it was cut, or could not be opened
 	RetryMin  time.Duration                          // first delay before connecting again; 100 ms when zero
 	RetryMax  time.Duration                          // longest delay; 10 s when zero
+
+	// Swarm is called for every change of the Swarm's services and nodes, of which only a manager is
+	// told, and for every connection made; nil for no one.
+	Swarm func()
 }
 
 // Watch follows the engine's events until ctx ends and calls wake for each that can change a
@@ -38,13 +42,17 @@ func (c *Client) Watch(ctx context.Context, opt WatchOptions, wake func()) {
 		retry.MaxInterval = opt.RetryMax
 	}
 	retry.Reset()
-	s := stream{client: c, since: time.Now().Add(-lookBack), wake: wake}
+	s := stream{client: c, since: time.Now().Add(-lookBack), wake: wake, swarm: opt.Swarm}
+	if s.swarm == nil {
+		s.swarm = func() {}
+	}
 	for {
 		err := s.follow(ctx, func() {
 			retry.Reset()
 			if opt.Connected != nil {
 				opt.Connected()
 			}
+			s.swarm()
 		})
 		c.memory.disconnected()
 		if ctx.Err() != nil {
@@ -72,6 +80,7 @@ type stream struct {
 	client *Client
 	since  time.Time
 	wake   func()
+	swarm  func()
 }
 
 // follow opens the stream once and reads it until it ends, which is always an error.
@@ -125,8 +134,14 @@ func (s *stream) event(m events.Message) {
 		s.since = at
 	}
 	id := m.Actor.ID
-	if m.Type == events.NetworkEventType {
+	switch {
+	case m.Type == events.ServiceEventType || m.Type == events.NodeEventType:
+		s.swarm()
+		return
+	case m.Type == events.NetworkEventType:
 		id = m.Actor.Attributes["container"]
+	case m.Action == events.ActionCreate:
+		return // only the creation of services is of interest: a container is, once it starts
 	}
 	if id == "" {
 		return
@@ -156,11 +171,14 @@ func filter() filters.Args {
 	args := filters.NewArgs(
 		filters.Arg("type", string(events.ContainerEventType)),
 		filters.Arg("type", string(events.NetworkEventType)),
+		filters.Arg("type", string(events.ServiceEventType)),
+		filters.Arg("type", string(events.NodeEventType)),
 	)
 	for _, a := range []events.Action{
 		events.ActionStart, events.ActionDie, events.ActionKill, events.ActionDestroy,
 		events.ActionPause, events.ActionUnPause, events.ActionRename, events.ActionUpdate,
 		events.ActionHealthStatus, events.ActionConnect, events.ActionDisconnect,
+		events.ActionCreate, events.ActionRemove, // of services; and events.ActionUpdate
 	} {
 		args.Add("event", string(a))
 	}

@@ -78,6 +78,10 @@ func (k *checks) readActive(settings map[string]setting, p Port, c *Container, r
 			}
 			one.Target, one.UseTLS, one.SkipVerify = strings.TrimPrefix(value, "/"), useTLS, skipVerify && useTLS
 		case Script, Cmd:
+			if c.Mesh {
+				report(s.label, "runs in the task's container, and with --ingress all there is none; write CHECK_HTTP or CHECK_TCP")
+				continue
+			}
 			one.Command = value
 		}
 		if one.Command == "" && p.Protocol != "tcp" && k.port == 0 {

@@ -12,6 +12,7 @@ import (
 type spot struct {
 	v4, v6 netip.AddrPort // at least a port in one of them
 	fixed  netip.Addr     // SERVICE_IP or -ip: replaces both
+	shared bool           // by all tasks of a Swarm service on this node
 }
 
 // at is the spot's address and port. The address is zero when it is not known.
@@ -41,7 +42,7 @@ func (s spot) tagged() map[string]Tagged {
 func (b *builder) spots(p Port, at place) (spots []spot, waiting bool, why string) {
 	switch at.reach {
 	case byOwn:
-		return []spot{{v4: addrPort(at.v4, p.Number), v6: addrPort(at.v6, p.Number)}}, false, ""
+		return []spot{{v4: addrPort(at.v4, p.Number), v6: addrPort(at.v6, p.Number), shared: at.shared}}, false, ""
 	case byNode:
 		return []spot{b.onNode(p.Number, p.Number)}, false, ""
 	case byPublished:
@@ -71,6 +72,10 @@ func (b *builder) published(bindings []Binding) (spots []spot, waiting bool, why
 	for _, binding := range bindings {
 		binding.IP = binding.IP.Unmap()
 		switch {
+		case binding.Mesh:
+			mesh := b.onNode(binding.Port, 0)
+			mesh.shared = true
+			spots = append(spots, mesh)
 		case binding.Port == 0:
 			return nil, true, "the engine has not bound its host port yet"
 		case binding.IP.IsLoopback() && !b.opt.PublishLoopback:

@@ -18,6 +18,7 @@ type claim struct {
 	label     string // where the user chose that ID; empty for the default
 	aliases   []string
 	aliasRow  Registration // what an alias registers, without ID and name
+	shared    string       // the place, where all tasks of the service on this node share it
 }
 
 // claim turns a slot into claims: one for each place it is reached at. stack is the container that
@@ -31,6 +32,7 @@ func (b *builder) claim(c *Container, s *slot, slots []*slot, stack *Container, 
 	row.Name = b.name(c, s, len(slots) > 1, report)
 	row.Meta = buildMeta(b.pairs(c, s, true, report), report)
 	id, label := b.wantedID(c, s, report)
+	before := make(map[bool]int) // claims to places of its own, and to shared ones
 	alias, aliases := row, b.aliases(s, row.Name, len(slots) > 1, report)
 	if len(aliases) > 0 {
 		alias.Meta = buildMeta(b.pairs(c, s, false, report), report)
@@ -48,13 +50,18 @@ func (b *builder) claim(c *Container, s *slot, slots []*slot, stack *Container, 
 		if i == 0 {
 			s.explainChecks(row)
 		}
-		wanted := id
-		if i > 0 {
-			wanted += ":" + s.distinct(sp)
+		one := &claim{row: row, container: c, slot: s, id: id, label: label, aliases: aliases, aliasRow: alias}
+		if sp.shared {
+			one.shared = s.sharedBy(c, at)
 		}
-		b.claims = append(b.claims, &claim{
-			row: row, container: c, slot: s, id: wanted, label: label, aliases: aliases, aliasRow: alias,
-		})
+		if label == "" && sp.shared {
+			one.id = b.defaultID(cmp.Or(c.Task.ServiceName, c.Name), s)
+		}
+		if before[sp.shared] > 0 || label != "" && i > 0 {
+			one.id += ":" + s.distinct(sp)
+		}
+		before[sp.shared]++
+		b.claims = append(b.claims, one)
 	}
 }
 
@@ -148,6 +155,9 @@ func (b *builder) tags(c *Container, s *slot, report reporter) []string {
 // the front end reaches the same container by its first name.
 func (b *builder) pairs(c *Container, s *slot, routed bool, report reporter) []pair {
 	pairs := []pair{{key: Owner, value: Mark(c.ID, s.port)}}
+	if c.Task.guessed() {
+		pairs = append(pairs, pair{key: MetaGuess, value: unknown})
+	}
 	if routed {
 		for _, k := range s.routing {
 			pairs = append(pairs, pair{key: b.opt.RoutingPrefix + "-" + k.key, value: k.value, label: k.label})
@@ -183,8 +193,12 @@ func (b *builder) wantedID(c *Container, s *slot, report reporter) (id, label st
 	} else if id != "" {
 		return id, given.label
 	}
-	name := cmp.Or(c.Task.Name, c.Name, shortID(c.ID))
-	return fmt.Sprintf("%s:%s:%s", b.opt.Node.Name, name, s.port.suffix()), ""
+	return b.defaultID(cmp.Or(c.Task.Name, c.Name, shortID(c.ID)), s), ""
+}
+
+// defaultID names a port of something on this node.
+func (b *builder) defaultID(of string, s *slot) string {
+	return fmt.Sprintf("%s:%s:%s", b.opt.Node.Name, of, s.port.suffix())
 }
 
 // suffix is how IDs write a port: "53", "53:udp".

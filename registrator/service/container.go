@@ -19,6 +19,7 @@ type Container struct {
 	Env      []string          // "KEY=value", image and container environment merged by Docker
 	Labels   map[string]string // container labels
 	Task     Task              // zero outside Swarm
+	Mesh     bool              // it is none, but stands for a service of Swarm's routing mesh
 	Created  time.Time         // when it was created: the older of two claims to one ID wins
 
 	State        State
@@ -33,15 +34,6 @@ type Container struct {
 	Ports       []Port    // every exposed or published port, sorted by number then protocol
 
 	Inspect any // the whole inspect document, for tag templates; never compared
-}
-
-// Task says which Swarm task a container runs.
-type Task struct {
-	ID            string
-	Name          string // "stack_web.1.abc"
-	ServiceID     string
-	ServiceName   string            // "stack_web"
-	ServiceLabels map[string]string // deploy.labels; nil when this node cannot read them
 }
 
 // State is a container's state in Docker's words.
@@ -92,4 +84,5 @@ type Port struct {
 type Binding struct {
 	IP   netip.Addr // unspecified (0.0.0.0 or ::) when bound on every address
 	Port uint16
+	Mesh bool // by Swarm's routing mesh: it leads to any task of the service, on whatever node
 }

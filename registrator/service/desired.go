@@ -13,6 +13,7 @@ func Desired(containers []Container, opt Options) Plan {
 	for _, c := range b.containers {
 		b.container(c)
 	}
+	b.mergeShared()
 	b.assignIDs()
 	b.finish()
 	return b.plan
@@ -34,8 +35,11 @@ func newBuilder(containers []Container, opt Options) *builder {
 	opt.Prefix = cmp.Or(opt.Prefix, defaults.Prefix)
 	opt.RoutingPrefix = cmp.Or(opt.RoutingPrefix, defaults.RoutingPrefix)
 	b := &builder{opt: opt, byID: make(map[string]*Container), byName: make(map[string]*Container)}
-	for i := range containers {
-		c := &containers[i]
+	for _, own := range containers {
+		if opt.Ingress != ByNode {
+			own = own.published()
+		}
+		c := &own
 		b.containers = append(b.containers, c)
 		b.byID[c.ID] = c
 		b.byName[c.Name] = c
@@ -76,6 +80,11 @@ func (b *builder) container(c *Container) {
 		b.rest(c, life)
 		return
 	}
+	if c.Task.unknown() {
+		b.wait(c, life)
+		return
+	}
+	b.readService(c, report)
 	routes := readRouting(c, b.opt, report)
 	b.explainRouting(c, routes)
 	at := b.locate(c, routes.network, report)
@@ -92,7 +101,11 @@ func (b *builder) container(c *Container) {
 	all := b.slots(c, at, routes, metadata, report)
 	slots := slices.DeleteFunc(slices.Clone(all), func(s *slot) bool { return s.refused != "" })
 	routes.assign(slots, report)
-	if !slices.ContainsFunc(slots, func(s *slot) bool { return s.port.Protocol == "tcp" }) {
+	switch {
+	case slices.ContainsFunc(slots, func(s *slot) bool { return s.port.Protocol == "tcp" }):
+	case b.opt.Ingress == ByNode && at.reach == byPublished && c.Task.Service != nil && len(c.Task.Service.Mesh) > 0:
+		b.onMesh(c, routes, report)
+	default:
 		routes.unreachable(all, "", report)
 	}
 	var publisher *Container

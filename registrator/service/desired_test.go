@@ -25,8 +25,8 @@ func fleet(n int) []Container {
 			},
 			Networks: []Network{{Name: "shop", ID: "5", IPv4: netip.AddrFrom4([4]byte{172, 18, byte(i >> 8), byte(i)})}},
 			Ports: []Port{
-				{80, "tcp", []Binding{{netip.IPv4Unspecified(), uint16(10000 + 2*i)}, {netip.IPv6Unspecified(), uint16(10000 + 2*i)}}},
-				{443, "tcp", []Binding{{netip.IPv4Unspecified(), uint16(10001 + 2*i)}, {netip.IPv6Unspecified(), uint16(10001 + 2*i)}}},
+				{80, "tcp", []Binding{{IP: netip.IPv4Unspecified(), Port: uint16(10000 + 2*i)}, {IP: netip.IPv6Unspecified(), Port: uint16(10000 + 2*i)}}},
+				{443, "tcp", []Binding{{IP: netip.IPv4Unspecified(), Port: uint16(10001 + 2*i)}, {IP: netip.IPv6Unspecified(), Port: uint16(10001 + 2*i)}}},
 				{9000, "tcp", nil},
 			},
 		})
@@ -39,7 +39,7 @@ func TestDesired_C44_newcomersTakeNothing(t *testing.T) {
 	claimant := func(id string, created int64) Container {
 		return Container{
 			ID: strings.Repeat(id, 64), Name: "c" + id, Image: "web", State: Running, Created: time.Unix(created, 0), Env: []string{"SERVICE_ID=same"},
-			Ports: []Port{{80, "tcp", []Binding{{netip.IPv4Unspecified(), uint16(created)}}}},
+			Ports: []Port{{80, "tcp", []Binding{{IP: netip.IPv4Unspecified(), Port: uint16(created)}}}},
 		}
 	}
 	opt := Defaults()

@@ -16,9 +16,9 @@ func translate(c *Container, opt Options, found map[string]setting, report repor
 	if len(opt.Dialects) == 0 {
 		return nil
 	}
-	labels := make(map[string]string, len(c.Labels)+len(c.Task.ServiceLabels))
+	labels := make(map[string]string, len(c.Labels)+len(c.Task.labels()))
 	maps.Copy(labels, c.Labels)
-	maps.Copy(labels, c.Task.ServiceLabels)
+	maps.Copy(labels, c.Task.labels())
 	result := dialect.Translate(dialect.Input{
 		Env: c.Env, Labels: labels, Ports: tcpPorts(c), Tags: dialectTags(c, opt),
 	}, opt.Dialects)
@@ -55,7 +55,7 @@ func makesRoute(key string) bool {
 }
 
 func originOf(c *Container, label string) origin {
-	if _, ok := c.Task.ServiceLabels[label]; ok {
+	if _, ok := c.Task.labels()[label]; ok {
 		return fromSwarmService
 	}
 	if _, ok := c.Labels[label]; ok {

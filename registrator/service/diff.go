@@ -42,11 +42,13 @@ func (c Changes) Empty() bool { return len(c.Put) == 0 && len(c.Delete) == 0 }
 //	somebody else's             x         problem
 //	ours, container kept        –         put with the kept status if that differs
 //	ours                        –         delete
+//	ours, labels known          guessed   put with the status if that differs
 //	somebody else's             –         –
 //
 // Ours is what carries the owner mark.
 func Diff(observed []Registration, plan Plan) Changes {
 	var changes Changes
+	plan = plan.prefer(observed)
 	held := make(map[string]Registration, len(observed))
 	for _, row := range observed {
 		held[row.ID] = row
@@ -95,7 +97,11 @@ func (c *Changes) leftovers(observed []Registration, wanted map[string]bool, kep
 		if wanted[row.ID] || !row.Owned() {
 			continue
 		}
-		k, kept := keep[marked(row.Meta[Owner])]
+		container := marked(row.Meta[Owner])
+		k, kept := keep[container]
+		if !kept && isMesh(container) {
+			k, kept = keep[meshID]
+		}
 		switch {
 		case !kept:
 			c.Delete = append(c.Delete, row.ID)

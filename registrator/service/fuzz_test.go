@@ -26,7 +26,7 @@ func FuzzDesired(f *testing.F) {
 		neighbour := Container{
 			ID: strings.Repeat("beef", 16), Name: "web", Image: "neighbour", State: Running, Created: time.Unix(5, 0),
 			Networks: []Network{{Name: "shop", IPv4: netip.MustParseAddr("172.18.0.2")}},
-			Ports:    []Port{{80, "tcp", []Binding{{netip.IPv4Unspecified(), 8080}}}, {80, "udp", []Binding{{netip.IPv4Unspecified(), 8080}}}},
+			Ports:    []Port{{80, "tcp", []Binding{{IP: netip.IPv4Unspecified(), Port: 8080}}}, {80, "udp", []Binding{{IP: netip.IPv4Unspecified(), Port: 8080}}}},
 		}
 		opt := Defaults()
 		opt.Node = Node{Name: "hostname", IPv4: netip.MustParseAddr("192.168.1.102"), IPv6: netip.MustParseAddr("2001:db8::1")}
@@ -80,16 +80,16 @@ func fuzzed(env, labels, image string, how byte, address string) Container {
 		c.NetworkMode = "host"
 	}
 	if how&32 != 0 {
-		c.Task = Task{ServiceName: image, Name: "fuzzed", ServiceLabels: c.Labels}
+		c.Task = Task{ServiceName: image, Name: "fuzzed", Service: &SwarmService{Labels: c.Labels, Guess: []string{"", "why"}[how>>6&1], Mesh: []Publication{{80, 81, "tcp"}, {83, uint16(how) + 1, "udp"}}}}
 	}
 	bind, err := netip.ParseAddr(address)
 	if err != nil {
 		bind = netip.IPv6Unspecified()
 	}
 	c.Ports = []Port{
-		{80, "tcp", []Binding{{bind, 80}, {netip.IPv4Unspecified(), 80}, {netip.IPv4Unspecified(), uint16(how)}}},
-		{80, "udp", []Binding{{bind, 80}}},
-		{81, "tcp", []Binding{{bind, 81}, {bind.Next(), 81}}},
+		{80, "tcp", []Binding{{IP: bind, Port: 80}, {IP: netip.IPv4Unspecified(), Port: 80}, {IP: netip.IPv4Unspecified(), Port: uint16(how)}}},
+		{80, "udp", []Binding{{IP: bind, Port: 80}}},
+		{81, "tcp", []Binding{{IP: bind, Port: 81}, {IP: bind.Next(), Port: 81}}},
 		{82, "sctp", nil},
 	}
 	return c

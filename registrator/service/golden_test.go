@@ -124,8 +124,13 @@ func parseGiven(t *testing.T, text string) (Options, []Container) {
 			parseOptions(t, &opt, words[1:])
 		case "run":
 			containers = append(containers, parseRun(t, words[1:], len(containers)))
+		case "service": // as the other nodes of the Swarm know it
+			c := parseRun(t, append(words[1:], "-expose", "none"), len(containers))
+			service := c.Task.Service
+			service.ID, service.Name = c.ID[:6], c.Task.ServiceName
+			containers = append(containers, Mesh([]SwarmService{*service}, true)...)
 		default:
-			t.Fatalf("a line begins with registrator or run: %s", line)
+			t.Fatalf("a line begins with registrator, run or service: %s", line)
 		}
 	}
 	return opt, containers
@@ -180,6 +185,8 @@ func parseOptions(t *testing.T, opt *Options, args []string) {
 	flags.StringVar(&opt.IPLabel, "useIpFromLabel", "", "")
 	flags.StringVar(&opt.Prefix, "prefix", opt.Prefix, "")
 	flags.StringVar(&opt.RoutingPrefix, "routing-prefix", opt.RoutingPrefix, "")
+	flags.StringVar((*string)(&opt.Ingress), "ingress", string(opt.Ingress), "")
+	flags.BoolVar(&opt.VIP, "vip", false, "")
 	flags.StringVar((*string)(&opt.Deregister), "deregister", string(opt.Deregister), "")
 	flags.Func("tags", "", func(s string) (err error) {
 		opt.Tags, err = ParseTags(s)
@@ -198,7 +205,8 @@ func parseRun(t *testing.T, args []string, n int) Container {
 		Labels:  map[string]string{},
 		Created: time.Unix(int64(1000+n), 0),
 	}
-	c.Task.ServiceLabels = map[string]string{}
+	service := &SwarmService{Labels: map[string]string{}}
+	c.Task.Service = service
 	network := true
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.StringVar(&c.Name, "name", c.Name, "")
@@ -214,7 +222,20 @@ func parseRun(t *testing.T, args []string, n int) Container {
 	flags.StringVar(&c.Task.ServiceName, "service", "", "")
 	flags.Func("e", "", func(s string) error { c.Env = append(c.Env, s); return nil })
 	flags.Func("l", "", func(s string) error { return setLabel(c.Labels, s) })
-	flags.Func("service-label", "", func(s string) error { return setLabel(c.Task.ServiceLabels, s) })
+	flags.Func("service-label", "", func(s string) error { return setLabel(service.Labels, s) })
+	flags.Func("mesh", "", func(s string) error { service.Mesh = append(service.Mesh, parseMesh(t, s)); return nil })
+	flags.Func("vip", "", func(s string) error {
+		network, addr, _ := strings.Cut(s, "=")
+		service.VIPs = append(service.VIPs, VIP{Network: network, Addr: netip.MustParseAddr(addr)})
+		return nil
+	})
+	flags.Func("omitted", "", func(s string) error { service.Omitted = append(service.Omitted, s); return nil })
+	flags.BoolVar(&service.Stopped, "stopped", false, "")
+	flags.StringVar(&service.Guess, "guess", "", "")
+	flags.BoolFunc("unknown-service", "", func(string) error {
+		c.Task.ServiceID, c.Task.Service = "k2x", nil
+		return nil
+	})
 	flags.Func("tag", "", func(s string) error { c.RepoTags = append(c.RepoTags, s); return nil })
 	flags.Func("expose", "", func(s string) error { addPort(t, &c, s, Binding{}); return nil })
 	flags.Func("p", "", func(s string) error { publish(t, &c, s); return nil })
@@ -246,6 +267,14 @@ func parseRun(t *testing.T, args []string, n int) Container {
 	}
 	c.Inspect = map[string]any{"Name": "/" + c.Name, "Config": map[string]any{"Labels": c.Labels, "Env": c.Env}}
 	return c
+}
+
+// parseMesh reads "published port:port[/protocol]".
+func parseMesh(t *testing.T, s string) Publication {
+	t.Helper()
+	var c Container
+	publish(t, &c, s)
+	return Publication{Target: c.Ports[0].Number, Published: c.Ports[0].Bindings[0].Port, Protocol: c.Ports[0].Protocol}
 }
 
 func setLabel(labels map[string]string, s string) error {

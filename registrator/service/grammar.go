@@ -130,7 +130,7 @@ func readMetadata(c *Container, prefix string, report reporter) metadata {
 		}
 	}
 	labels(c.Labels, fromLabel)
-	labels(c.Task.ServiceLabels, fromSwarmService)
+	labels(c.Task.labels(), fromSwarmService)
 	slices.SortStableFunc(m, func(a, b setting) int {
 		dotted := map[bool]int{true: -1}
 		return cmp.Or(a.scope.compare(b.scope), cmp.Compare(a.from, b.from), cmp.Compare(dotted[a.dotted], dotted[b.dotted]))

@@ -25,6 +25,8 @@ type Options struct {
 	Prefix          string     // of metadata in environment and labels
 	RoutingPrefix   string     // of routing labels, without the dot
 	Dialects        []string   // other front ends whose labels are read, the first that asks for a route counts
+	Ingress         Ingress    // which nodes stand for what the routing mesh publishes
+	VIP             bool       // register Swarm services at their virtual address, where they have one, instead of each task
 	Deregister      Deregister // what happens to the rows of a container that failed
 }
 
@@ -40,5 +42,5 @@ const (
 
 // Defaults are the options of a registrator started without flags, save for the node.
 func Defaults() Options {
-	return Options{Prefix: "SERVICE_", RoutingPrefix: "fairway", Dialects: dialect.Names(), Deregister: Always}
+	return Options{Prefix: "SERVICE_", RoutingPrefix: "fairway", Dialects: dialect.Names(), Ingress: ByTask, Deregister: Always}
 }

@@ -22,6 +22,7 @@ type place struct {
 	reach  reach
 	stack  *Container // whose network stack it uses: its own, or that of container:<other>
 	v4, v6 netip.Addr // with byOwn: the container's addresses
+	shared bool       // with byOwn: they are those of all tasks of its Swarm service
 	why    string     // in words, for explanations
 	kept   bool       // with nowhere: the stack's owner could not be read, so rows are kept
 }
@@ -45,17 +46,17 @@ func (b *builder) locate(c *Container, network setting, report reporter) place {
 	}
 	if network.value != "" {
 		if n, ok := findNetwork(stack.Networks, network.value); ok {
-			return onNetwork(stack, n, "named by "+network.source())
+			return b.onNetwork(c, stack, n, "named by "+network.source())
 		}
 		report(network.label, fmt.Sprintf("the container has no address on a network %q; it is attached to %s",
 			network.value, networkNames(stack.Networks)))
 	}
 	if n, ok := findNetwork(stack.Networks, b.opt.Network); ok {
-		return onNetwork(stack, n, "named by the operator")
+		return b.onNetwork(c, stack, n, "named by the operator")
 	}
 	if b.opt.Internal {
 		if n, ok := preferred(stack.Networks); ok {
-			return onNetwork(stack, n, "the first by gateway priority and name")
+			return b.onNetwork(c, stack, n, "the first by gateway priority and name")
 		}
 		return place{stack: stack, why: fmt.Sprintf("no address on any network; its network mode is %q", stack.NetworkMode)}
 	}
@@ -106,7 +107,18 @@ func (b *builder) stackOf(c *Container) (*Container, place) {
 	return nil, place{why: "its network mode leads in a circle"}
 }
 
-func onNetwork(stack *Container, n Network, why string) place {
+// onNetwork is the container's address on a network, or where the operator wants it the virtual
+// one of its Swarm service.
+func (b *builder) onNetwork(c, stack *Container, n Network, why string) place {
+	if vip := c.Task.vip(n); b.opt.VIP && vip.IsValid() {
+		at := place{reach: byOwn, stack: stack, shared: true, why: fmt.Sprintf("virtual address on network %s, %s", n.Name, why)}
+		if vip.Is4() {
+			at.v4 = vip
+		} else {
+			at.v6 = vip
+		}
+		return at
+	}
 	return place{reach: byOwn, stack: stack, v4: usable(n.IPv4), v6: usable(n.IPv6), why: fmt.Sprintf("network %s, %s", n.Name, why)}
 }
 

@@ -53,7 +53,7 @@ func readRouting(c *Container, opt Options, report reporter) routing {
 		}
 	}
 	read(c.Labels, fromLabel)
-	read(c.Task.ServiceLabels, fromSwarmService)
+	read(c.Task.labels(), fromSwarmService)
 	r := routing{prefix: prefix, notes: translate(c, opt, found, report)}
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		s := found[key]

@@ -116,6 +116,9 @@ func (b *builder) explainAddress(s *slot, at place) string {
 		onNode = onNode || addr == b.opt.IP || addr == b.opt.Node.IPv4 || addr == b.opt.Node.IPv6
 	}
 	why := at.why
+	if at.reach == byPublished && !slices.ContainsFunc(s.spots, func(sp spot) bool { return !sp.shared }) {
+		why += " by the routing mesh"
+	}
 	switch {
 	case s.given != "":
 		why = s.given

@@ -79,6 +79,9 @@ func healthOf(c *Container) (Status, string) {
 		return Critical, joinOutput("unhealthy", c.HealthOutput)
 	case NoHealth:
 	}
+	if c.Mesh {
+		return Passing, "published by the routing mesh"
+	}
 	return Passing, "running"
 }
 
