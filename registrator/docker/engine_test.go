@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,6 +33,8 @@ type fakeEngine struct {
 	hanging    map[string]bool
 	unlisted   map[string]bool // listed, but gone when inspected
 	networks   []network.Summary
+	swarm      string // of /info, in place of a worker's
+	services   string
 	lists      int
 	since      []string // of each event stream
 	streams    []chan events.Message
@@ -157,7 +160,11 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/version":
 		fmt.Fprint(w, `{}`)
 	case path == "/info":
-		fmt.Fprint(w, `{"ID":"engine","Name":"host","Swarm":{"NodeID":"node","NodeAddr":"192.0.2.1"}}`)
+		f.with(func() {
+			fmt.Fprintf(w, `{"ID":"engine","Name":"host","Swarm":%s}`, cmp.Or(f.swarm, `{"NodeID":"node","NodeAddr":"192.0.2.1"}`))
+		})
+	case path == "/services" && f.services != "":
+		f.with(func() { fmt.Fprint(w, f.services) })
 	case path == "/containers/json":
 		f.list(w)
 	case path == "/networks":
@@ -240,18 +247,22 @@ func (f *fakeEngine) stream(w http.ResponseWriter, r *http.Request) {
 }
 
 // watch follows the engine's events; woken counts the wakes.
-func (f *fakeEngine) watch(c *Client) (woken chan struct{}) {
+func (f *fakeEngine) watch(c *Client, change ...func(*WatchOptions)) (woken chan struct{}) {
 	f.t.Helper()
 	woken = make(chan struct{}, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	connected := make(chan struct{}, 100)
+	opt := WatchOptions{
+		RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
+		Connected: func() { connected <- struct{}{} },
+	}
+	for _, f := range change {
+		f(&opt)
+	}
 	go func() {
 		defer close(done)
-		c.Watch(ctx, WatchOptions{
-			RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
-			Connected: func() { connected <- struct{}{} },
-		}, func() { woken <- struct{}{} })
+		c.Watch(ctx, opt, func() { woken <- struct{}{} })
 	}()
 	f.t.Cleanup(func() { cancel(); <-done })
 	<-connected

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 
 	"fairway/registrator/service"
@@ -48,6 +49,23 @@ func (c *Client) Swarm(ctx context.Context) (Swarm, error) {
 	}
 	slices.SortFunc(s.Services, func(a, b service.SwarmService) int { return cmp.Compare(a.ID, b.ID) })
 	return s, nil
+}
+
+// RoutingMesh is the id of the network over which a Swarm's published ports lead to its tasks; empty
+// where there is none.
+func (c *Client) RoutingMesh(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	list, err := c.engine.Load().NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return "", fmt.Errorf("list docker's networks: %w", err)
+	}
+	for _, n := range list {
+		if n.Ingress {
+			return n.ID, nil
+		}
+	}
+	return "", nil
 }
 
 // convertService reduces a service to what decides registrations. Ports are those that Swarm has
