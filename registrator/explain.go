@@ -7,14 +7,17 @@ import (
 	"io"
 	"strings"
 
+	"fairway/internal/consul"
 	"fairway/internal/daemon"
 	"fairway/registrator/catalog"
 	"fairway/registrator/docker"
 	"fairway/registrator/service"
+	"fairway/registrator/swarm"
 )
 
 // explain prints what is decided about one container, or all of them, and why, and where it is
-// registered. It reads Docker, and asks Consul only who it is.
+// registered. It reads Docker, and asks Consul only who it is, and where Docker does not tell what a
+// Swarm service says, that.
 func explain(ctx context.Context, opt Options, out io.Writer, args []string, all bool) error {
 	if all == (len(args) > 0) || len(args) > 1 {
 		return daemon.Usagef("explain: want one CONTAINER, by name or id, or --all")
@@ -41,11 +44,21 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 	if !all {
 		which = args[0]
 	}
-	if err := printDecisions(out, service.Desired(listing.Containers, options), which); err != nil {
+	client, err := consul.New(opt.Consul)
+	if err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	containers, unread := askSwarm(ctx, engine, swarm.New(client), listing.Containers, options)
+	if err := printDecisions(out, service.Desired(containers, options), which); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, explainMode(ctx, opt, options.Node))
-	return err
+	if _, err := fmt.Fprintln(out, explainMode(ctx, opt, options.Node)); err != nil {
+		return err
+	}
+	if unread != nil {
+		return fmt.Errorf("what Swarm services say is not known: %w", unread)
+	}
+	return nil
 }
 
 // printDecisions prints the decisions and problems of the container called which, by name or the

@@ -56,6 +56,8 @@ func flags() []cli.Flag {
 		text(what, "ip", "", "`ADDRESS` that published ports are reached at: an IP address, an interface's name, a CIDR that holds it, or a go-sockaddr template; default: Swarm's node address, else that of the route to Consul"),
 		yes(what, "internal", "register containers' own addresses and ports instead of published ones"),
 		text(what, "network", "", "`NETWORK` to take containers' own addresses from where they have one there"),
+		text(what, "ingress", string(service.ByTask), "which `NODES` are instances of a Swarm service at the ports that the routing mesh publishes: task for those that run a task, all for every node of the Swarm"),
+		yes(what, "vip", "where containers' own addresses are registered: a Swarm service's virtual address, once for each node that runs a task, instead of each task's"),
 		yes(what, "explicit", "register only what was given a name"),
 		text(what, "tags", "", "comma `LIST` of tags for every service; Go templates over the inspect document"),
 		yes(what, "merge-tags", "add generic and port-specific SERVICE_TAGS up; else the specific replace the generic"),
@@ -106,6 +108,7 @@ func optionsFrom(c *cli.Context) (Options, error) {
 	}
 	s := &o.Service
 	s.Internal, s.Network, s.Explicit = c.Bool("internal"), c.String("network"), c.Bool("explicit")
+	s.VIP = c.Bool("vip")
 	s.MergeTags, s.PublishLoopback = c.Bool("merge-tags"), c.Bool("publish-loopback")
 	s.IPLabel, s.Prefix, s.RoutingPrefix = c.String("use-ip-from-label"), c.String("prefix"), c.String("routing-prefix")
 	var err error
@@ -155,6 +158,12 @@ func (o *Options) readChoices(c *cli.Context) error {
 		o.Service.Deregister = when
 	default:
 		return daemon.Usagef("--deregister %q: want always or on-success", when)
+	}
+	switch which := service.Ingress(c.String("ingress")); which {
+	case service.ByTask, service.ByNode:
+		o.Service.Ingress = which
+	default:
+		return daemon.Usagef("--ingress %q: want task or all", which)
 	}
 	if o.Service.Prefix == "" || o.Service.RoutingPrefix == "" {
 		return daemon.Usagef("--prefix and --routing-prefix: want at least one character")

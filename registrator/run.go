@@ -17,6 +17,7 @@ import (
 	"fairway/registrator/health"
 	"fairway/registrator/liveness"
 	"fairway/registrator/service"
+	"fairway/registrator/swarm"
 )
 
 const (
@@ -37,6 +38,7 @@ type program struct {
 	catalog  store
 	liveness *liveness.Client // nil in agent mode: the agent's death is the node's
 	checks   *health.Runner
+	swarm    *swarmView
 	wake     reconcile.Wake
 
 	dockerPart, eventsPart, consulPart, sessionPart, synced part
@@ -73,6 +75,7 @@ func (p *program) run(ctx context.Context) error {
 		return err
 	}
 	p.d.Log.Info("node found", "node", options.Node.Name, "address", nodeAddress(options), "reason", options.AddressFrom)
+	p.swarm = newSwarmView(p.docker, swarm.New(client), options.Ingress, p.wake.Now, p.d)
 	mode, err := p.choose(ctx, client, options.Node)
 	if err != nil {
 		return nil // asked to end before Consul ever answered
@@ -146,6 +149,7 @@ func (p *program) work(ctx context.Context, options service.Options) error {
 		p.docker.Watch(ctx, docker.WatchOptions{
 			Connected: func() { p.eventsPart.Set(nil) },
 			Failed:    func(err error, _ time.Duration) { p.eventsPart.Set(err) },
+			Swarm:     p.swarm.wake.Now,
 		}, p.wake.Now)
 		return nil
 	})
@@ -171,6 +175,7 @@ func (p *program) work(ctx context.Context, options service.Options) error {
 		p.checks.Run(ctx)
 		return nil
 	})
+	group.Go(func() error { return p.swarm.run(ctx, p.opt.Resync) })
 	group.Go(func() error { return p.loop(ctx, p.newSyncer(options), first) })
 	return group.Wait()
 }
@@ -187,7 +192,7 @@ func (p *program) newSyncer(options service.Options) *syncer {
 	again := time.AfterFunc(time.Hour, p.wake.Now)
 	again.Stop()
 	return &syncer{
-		options: options, docker: p.docker, catalog: p.catalog, checks: p.checks, again: again,
+		options: options, docker: p.docker, swarm: p.swarm.directory, catalog: p.catalog, checks: p.checks, again: again,
 		report:     newReport(p.d.Log, p.d.Metrics),
 		dockerPart: p.dockerPart, consulPart: p.consulPart, synced: p.synced,
 	}
@@ -323,7 +328,11 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 	if err != nil {
 		return err
 	}
-	plan := service.Desired(listing.Containers, options)
+	containers, err := askSwarm(ctx, engine, swarm.New(client), listing.Containers, options)
+	if err != nil {
+		d.Log.Warn("services of the swarm cannot be read, rows of their tasks stay and new tasks wait", "err", err)
+	}
+	plan := service.Desired(containers, options)
 	mode, err := choose(ctx, opt, client, options.Node)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"fairway/registrator/docker"
 	"fairway/registrator/health"
 	"fairway/registrator/service"
+	"fairway/registrator/swarm"
 )
 
 // containers is what runs on this node.
@@ -28,6 +29,7 @@ type rows interface {
 type syncer struct {
 	options service.Options
 	docker  containers
+	swarm   *swarm.Directory
 	catalog rows
 	checks  *health.Runner
 	report  *report
@@ -46,7 +48,8 @@ func (s *syncer) pass(ctx context.Context) error {
 	if err != nil {
 		return s.report.failed(err)
 	}
-	plan := service.Desired(listing.Containers, s.options)
+	patience := s.swarm.Fill(listing.Containers, started)
+	plan := service.Desired(s.swarm.Mesh(listing.Containers, s.options), s.options)
 	plan, expiry := s.checks.Fill(plan, observed.Rows, started)
 	changes := service.Diff(observed.Rows, plan)
 	result, err := s.catalog.Apply(ctx, observed, s.words.freshen(changes, plan, started))
@@ -55,7 +58,7 @@ func (s *syncer) pass(ctx context.Context) error {
 	}
 	s.synced.Set(nil)
 	s.report.done(pass{started, s.options.Node.Name, listing, plan, observed, changes, result})
-	s.lookAgain(listing.Again, result.Again, expiry)
+	s.lookAgain(listing.Again, result.Again, expiry, patience)
 	return nil
 }
 

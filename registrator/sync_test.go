@@ -20,6 +20,7 @@ import (
 	"fairway/registrator/docker"
 	"fairway/registrator/health"
 	"fairway/registrator/service"
+	"fairway/registrator/swarm"
 )
 
 func TestMain(m *testing.M) {
@@ -55,7 +56,7 @@ func newTestSyncer(w *worlds, wake reconcile.Wake) (*syncer, *logBuffer) {
 	again := time.AfterFunc(time.Hour, wake.Now)
 	again.Stop()
 	return &syncer{
-		options: service.Defaults(), docker: w, catalog: w, checks: health.New(health.Options{}), report: newReport(d.Log, d.Metrics), again: again,
+		options: service.Defaults(), docker: w, swarm: swarm.NewDirectory(), catalog: w, checks: health.New(health.Options{}), report: newReport(d.Log, d.Metrics), again: again,
 		dockerPart: newPart(d, "docker"), consulPart: newPart(d, "consul"), synced: newPart(d, "first-sync"),
 	}, log
 }

@@ -120,7 +120,7 @@ func newEntry(id string, row service.Registration, check service.Check, held ser
 		check: check, owner: row.Meta[service.Owner], next: now, env: envOf(row),
 		phase: time.Duration(hash.Sum64() % uint64(check.Interval)),
 	}
-	if held.Meta[service.Owner] == e.owner {
+	if held.Meta[service.Owner] == e.owner || check.Shared {
 		for _, k := range held.Checks {
 			if k.Kind == check.Kind && k.SameWay(check) {
 				e.check.Status, e.check.Output, e.check.CriticalSince = k.Status, k.Output, k.CriticalSince
@@ -138,7 +138,7 @@ func newEntry(id string, row service.Registration, check service.Check, held ser
 // sameAs reports whether an entry is for a check as it is wanted now.
 func (e *entry) sameAs(row service.Registration, k service.Check) bool {
 	k.Suspended = e.check.Suspended
-	return e.owner == row.Meta[service.Owner] && k.Local == e.check.Local && k.SameWay(e.check) && slices.Equal(e.env, envOf(row))
+	return (e.owner == row.Meta[service.Owner] || k.Shared) && k.Local == e.check.Local && k.SameWay(e.check) && slices.Equal(e.env, envOf(row))
 }
 
 // kept is a time as the catalog keeps it.

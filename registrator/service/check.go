@@ -50,6 +50,7 @@ type Local struct {
 	FailuresBeforeWarning  int    // failures in a row that make it warning
 	FailuresBeforeCritical int    // failures in a row that make it critical
 	Suspended              bool   // it is not run: the container is paused or stopping
+	Shared                 bool   // it asks a place of all tasks of a Swarm service: its verdict outlives any of them
 }
 
 // Kind is a way to ask a service.

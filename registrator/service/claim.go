@@ -53,6 +53,7 @@ func (b *builder) claim(c *Container, s *slot, slots []*slot, stack *Container, 
 		one := &claim{row: row, container: c, slot: s, id: id, label: label, aliases: aliases, aliasRow: alias}
 		if sp.shared {
 			one.shared = s.sharedBy(c, at)
+			shareChecks(row.Checks)
 		}
 		if label == "" && sp.shared {
 			one.id = b.defaultID(cmp.Or(c.Task.ServiceName, c.Name), s)

@@ -201,6 +201,15 @@ func (s *slot) sharedBy(c *Container, at netip.AddrPort) string {
 	return fmt.Sprintf("%s/%s %s/%s", c.Task.ServiceID, c.Task.ServiceName, at, s.port.Protocol)
 }
 
+// shareChecks makes the checks that ask a shared place everybody's; commands run in a container.
+func shareChecks(list []Check) {
+	for i := range list {
+		if list[i].Command == "" {
+			list[i].Container, list[i].Shared = "", true
+		}
+	}
+}
+
 // prefer leaves rows alone that were made when the labels of their Swarm service were known, where
 // these are only guessed now. What is known of the container itself stays true: its status.
 func (p Plan) prefer(observed []Registration) Plan {
