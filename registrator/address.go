@@ -162,6 +162,7 @@ func hostPort(address string) string {
 		rest = scheme
 	}
 	rest, _, _ = strings.Cut(rest, "/")
+	rest = rest[strings.LastIndexByte(rest, '@')+1:] // a user and password
 	if _, _, err := net.SplitHostPort(rest); err != nil {
 		return net.JoinHostPort(strings.Trim(rest, "[]"), "8500")
 	}

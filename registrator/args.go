@@ -8,6 +8,7 @@ import (
 
 	"fairway/internal/consul"
 	"fairway/internal/daemon"
+	"fairway/internal/redact"
 )
 
 // permute puts flags in front of arguments, and behind a subcommand, wherever they were written:
@@ -56,7 +57,9 @@ func permute(args []string, flags []cli.Flag) []string {
 // readURI applies gliderlabs/registrator's argument to the way Consul is reached.
 func readURI(uri string, cfg *consul.Config) error {
 	const want = "want consul://host:port, consul-tls://host:port or consul-unix:///path/to/socket"
-	scheme, rest, found := strings.Cut(uri, "://")
+	address := uri
+	uri = redact.Address(uri) // as it is printed
+	scheme, rest, found := strings.Cut(address, "://")
 	if !found {
 		return daemon.Usagef("argument %q: %s", uri, want)
 	}

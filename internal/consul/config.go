@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"github.com/urfave/cli/v2"
+
+	"fairway/internal/redact"
 )
 
 // DefaultAddress is where Consul is looked for when nothing says otherwise.
@@ -23,7 +25,8 @@ const DefaultMaxConns = 8
 
 // Config says how to reach Consul. The zero value reaches DefaultAddress without a token.
 type Config struct {
-	// Addresses are tried in turn: "host:port", "http://…", "https://…" or "unix:///path".
+	// Addresses are tried in turn: "host:port", "http://…", "https://…" or "unix:///path". A user and
+	// password in one are sent as HTTP's basic authentication.
 	Addresses []string
 	TLS       bool // https for addresses without a scheme
 
@@ -158,12 +161,12 @@ func parseEndpoint(address, scheme string) (*url.URL, error) {
 	const want = "want host:port, http://host:port, https://host:port or unix:///path"
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("consul address %q: %s", address, want)
+		return nil, fmt.Errorf("consul address %q: %s", redact.Address(address), want)
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		return u, nil
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":
 		u.Path = strings.TrimSuffix(u.Path, "/")
 		return u, nil
 	}
-	return nil, fmt.Errorf("consul address %q: %s", address, want)
+	return nil, fmt.Errorf("consul address %q: %s", redact.Address(address), want)
 }

@@ -126,6 +126,9 @@ func (t *transport) aim(req *http.Request, at uint32, token string) *http.Reques
 	} else {
 		out.URL.Scheme, out.URL.Host, out.Host = e.Scheme, e.Host, e.Host
 		out.URL.Path = e.Path + out.URL.Path
+		if password, set := e.User.Password(); set {
+			out.SetBasicAuth(e.User.Username(), password)
+		}
 	}
 	if token != "" {
 		out.Header.Set("X-Consul-Token", token)

@@ -19,6 +19,8 @@ import (
 
 	"github.com/docker/docker/client"
 	"github.com/docker/go-connections/tlsconfig"
+
+	"fairway/internal/redact"
 )
 
 // DefaultHost is where an engine listens unless told otherwise.
@@ -90,8 +92,8 @@ func (c *Client) Close() {
 // negotiates downwards.
 func (c *Client) dial() (*client.Client, error) {
 	host, err := url.Parse(c.opt.Host)
-	if err != nil || host.Scheme == "" {
-		return nil, fmt.Errorf("docker host %q is not an address such as unix:///var/run/docker.sock or tcp://host:2376", c.opt.Host)
+	if err != nil || host.Scheme == "" || host.Opaque != "" || host.User != nil {
+		return nil, fmt.Errorf("docker host %q is not an address such as unix:///var/run/docker.sock or tcp://host:2376", redact.Address(c.opt.Host))
 	}
 	transport := &http.Transport{
 		MaxIdleConns:        2 * inspectParallel,
