@@ -181,6 +181,16 @@ func (s status) print(out io.Writer, ready bool, conditions string) error {
 		state = "NOT READY"
 	}
 	line("confgen", "%s, %s", s.Version, state)
+	s.facts(line, conditions)
+	line("problems", "%d", len(s.Problems))
+	for _, p := range s.Problems {
+		line("", "%s", p)
+	}
+	return w.Flush()
+}
+
+// facts tells how the program is, a line at a time.
+func (s status) facts(line func(name, format string, a ...any), conditions string) {
 	for part := range strings.Lines(conditions) {
 		name, what, _ := strings.Cut(strings.TrimSpace(part), ": ")
 		line("  "+name, "%s", what)
@@ -211,11 +221,6 @@ func (s status) print(out io.Writer, ready bool, conditions string) error {
 		}
 	}
 	s.printCertificates(line)
-	line("problems", "%d", len(s.Problems))
-	for _, p := range s.Problems {
-		line("", "%s", p)
-	}
-	return w.Flush()
 }
 
 // printCertificates prints what is in the store, and what should be and cannot.
@@ -240,6 +245,9 @@ func (s status) printCertificates(line func(name, format string, a ...any)) {
 	}
 }
 
+// nothingHeld is said of the guards when they let everything through.
+const nothingHeld = "nothing is held back"
+
 // printData prints how old the data is, and what keeps it from being newer.
 func (s status) printData(line func(name, format string, a ...any)) {
 	switch {
@@ -261,7 +269,7 @@ func (s status) printData(line func(name, format string, a ...any)) {
 	case s.Catalog.Held != "":
 		line("guards", "%s: the last good state stays in use", s.Catalog.Held)
 	case len(s.Catalog.Losses) == 0:
-		line("guards", "nothing is held back")
+		line("guards", nothingHeld)
 	}
 	for _, h := range s.Catalog.Losses {
 		line("guards", "%s %s", h.Service, heldText(h))

@@ -104,6 +104,7 @@ func run(ctx context.Context, config Config, d *daemon.Daemon) error {
 		f.begin("start", nil, &p.reload)
 	}
 	d.Metrics.MustRegister(catalogMetrics{p.watcher}, p.reload.metric())
+	d.Handle("GET /{$}", http.HandlerFunc(p.page))
 	d.Handle("GET /proxies", http.HandlerFunc(p.fronts.names))
 	d.Handle("GET /status", p.fronts.page(func(f *front) http.Handler { return f.report }))
 	d.Handle("GET /explain", p.fronts.page(func(f *front) http.Handler { return http.HandlerFunc(f.report.explained) }))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -59,7 +60,12 @@ type snapshotInfo struct {
 
 // ServeHTTP answers /status.
 func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	s := status{Version: version, Proxy: r.proxy, Catalog: r.watcher.Status(req.Context()), Problems: []problem{}}
+	r.send(w, r.status(req.Context()))
+}
+
+// status is how things are now.
+func (r *report) status(ctx context.Context) status {
+	s := status{Version: version, Proxy: r.proxy, Catalog: r.watcher.Status(ctx), Problems: []problem{}}
 	if view, known := r.watcher.Latest(); known {
 		s.Snapshot = &snapshotInfo{
 			Version: view.Version, Time: view.Time, Restored: view.Restored,
@@ -85,7 +91,7 @@ func (r *report) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		s.Faults = append(s.Faults, faultInfo(f))
 	}
 	r.mu.Unlock()
-	r.send(w, s)
+	return s
 }
 
 // age is how long ago Consul last confirmed a view.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -73,25 +74,35 @@ func (r *readiness) stop() {
 	r.stopping = true
 }
 
+// Ready reports whether every condition holds, with a line for each condition, as /readyz does.
+func (d *Daemon) Ready() (bool, string) { return d.ready.state() }
+
 // ServeHTTP answers 200 when every condition holds, else 503, with a line for each condition.
 func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	ok, text := r.state()
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprint(w, text)
+}
+
+func (r *readiness) state() (bool, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ok := !r.stopping
 	for _, c := range r.conditions {
 		ok = ok && c.err == nil
 	}
-	if !ok {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
+	var out strings.Builder
 	if r.stopping {
-		fmt.Fprintln(w, "stopping")
+		fmt.Fprintln(&out, "stopping")
 	}
 	for _, c := range r.conditions {
 		state := "ok"
 		if c.err != nil {
 			state = c.err.Error()
 		}
-		fmt.Fprintf(w, "%s: %s\n", c.name, state)
+		fmt.Fprintf(&out, "%s: %s\n", c.name, state)
 	}
+	return ok, out.String()
 }
