@@ -50,7 +50,7 @@ func flags() []cli.Flag {
 		dockerText("docker-host", "", "`ADDRESS` of the Docker Engine, for --reload container:NAME"),
 		dockerText("docker-cert-path", "", "`FOLDER` of ca.pem, cert.pem and key.pem for a Docker Engine behind TLS, which is always verified"),
 
-		texts(catListen, "entrypoint", "`NAME=[ADDRESS]:PORT[/tls]` that the proxy listens on; may be repeated; default: web=:80 and, with certificates, websecure=:8443/tls"),
+		texts(catListen, "entrypoint", "`NAME=[ADDRESS]:PORT[/tls][/proxy]` that the proxy listens on, with proxy for connections that begin with the PROXY protocol; may be repeated; default: web=:80 and, with certificates, websecure=:8443/tls"),
 		texts(catListen, "certificates", "`PATH` of a folder of certificates and keys, or of one file such as a secret, as confgen sees it; may be repeated; they are checked, handed to the proxy and replaced as they change"),
 		text(catListen, "default-certificate", "", "`NAME` of the certificate in the store for hosts that have none; default: their TLS is refused"),
 		text(catListen, "system-authorities", "", "`FILE` of the authorities that servers of proto=https are verified by; default: where this system has them"),
@@ -65,7 +65,7 @@ func flags() []cli.Flag {
 		text(catListen, "instance", "", "`NAME` of this front end, for routes whose label instance names the ones that serve them"),
 		texts(catListen, "user-list", "`NAME=FILE` of people whom the label auth=NAME lets in, as htpasswd writes it; may be repeated"),
 		texts(catListen, "error-pages", "`NAME=FOLDER` of pages, such as 503.html, that the label errors=NAME answers with; may be repeated"),
-		texts(catListen, "trusted-proxy", "`NETWORK` of proxies in front of this one, such as 10.0.0.0/8, whose X-Forwarded-For is believed; may be repeated"),
+		texts(catListen, "trusted-proxy", "`NETWORK` of proxies in front of this one, such as 10.0.0.0/8, whose X-Forwarded-* and PROXY protocol are believed; may be repeated"),
 		texts(catListen, "allow-snippets", "`SERVICE` whose labels may hold raw lines of the proxy's configuration, * for every service; may be repeated"),
 		yes(catListen, "no-last-resort", "send nobody to a service whose every instance is failing, instead of to those still registered"),
 	}

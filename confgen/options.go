@@ -261,13 +261,25 @@ func (o *Options) readListen(c settings) error {
 	return nil
 }
 
-// parseEntrypoint reads NAME=[ADDRESS]:PORT[/tls].
+// parseEntrypoint reads NAME=[ADDRESS]:PORT[/tls][/proxy].
 func parseEntrypoint(text string) (route.Entrypoint, error) {
-	const want = "want NAME=[ADDRESS]:PORT[/tls], such as web=:80"
+	const want = "want NAME=[ADDRESS]:PORT[/tls][/proxy], such as web=:80"
 	name, rest, found := strings.Cut(text, "=")
-	listen, option, hasOption := strings.Cut(rest, "/")
+	listen, more, _ := strings.Cut(rest, "/")
 	host, port, err := net.SplitHostPort(listen)
-	if !found || err != nil || hasOption && option != "tls" {
+	secure, proxied := false, false
+	switch more {
+	case "":
+	case "tls":
+		secure = true
+	case "proxy":
+		proxied = true
+	case "tls/proxy", "proxy/tls":
+		secure, proxied = true, true
+	default:
+		found = false
+	}
+	if !found || err != nil || more == "" && strings.Contains(rest, "/") {
 		return route.Entrypoint{}, fmt.Errorf("%s", want)
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
@@ -279,7 +291,7 @@ func parseEntrypoint(text string) (route.Entrypoint, error) {
 			return route.Entrypoint{}, fmt.Errorf("address %q is not an IP address", host)
 		}
 	}
-	return route.Entrypoint{Name: name, Address: host, Port: int(number), TLS: hasOption}, nil
+	return route.Entrypoint{Name: name, Address: host, Port: int(number), TLS: secure, Proxied: proxied}, nil
 }
 
 func (o *Options) readStats(c settings) error {

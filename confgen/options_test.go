@@ -134,29 +134,31 @@ func TestOptions_refusals(t *testing.T) {
 		`--proxy "apache": want haproxy or nginx`: {"--proxy", "apache"},
 		"--dir: want":               {"--dir", ""},
 		"--template: stat /nowhere": {"--template", "/nowhere"},
-		"--reload carrier-pigeon: no such method; want master": {"--reload", "carrier-pigeon"},
-		"--reload master: only haproxy":                        {"--proxy", "nginx", "--reload", "master"},
-		"--reload container: it needs to know which":           {"--reload", "container:"},
-		"--reload child: the proxy is a child only":            {"--reload", "child"},
-		`--entrypoint "web": want NAME=`:                       {"--entrypoint", "web"},
-		`--entrypoint "web=:0": port "0"`:                      {"--entrypoint", "web=:0"},
-		`--entrypoint "web=:70000": port "70000"`:              {"--entrypoint", "web=:70000"},
-		`--entrypoint "web=nowhere:80": address "nowhere"`:     {"--entrypoint", "web=nowhere:80"},
-		`--entrypoint "web=:80/ssl": want NAME=`:               {"--entrypoint", "web=:80/ssl"},
-		"entrypoint websecure speaks TLS":                      {"--entrypoint", "websecure=:443/tls"},
-		"--stats-user and stats-password":                      {"--stats-user", "me"},
-		"--stats-password-file: open /nowhere":                 {"--stats-password-file", "/nowhere"},
-		`--stats-entrypoint "x": no such`:                      {"--stats-user", "a", "--stats-password", "b", "--stats-entrypoint", "x"},
-		"only haproxy has a stats page":                        {"--proxy", "nginx", "--stats-user", "a", "--stats-password", "b"},
-		"--timeout-connect 0s: want at least":                  {"--timeout-connect", "0s"},
-		"--resync -1s: want at least":                          {"--resync", "-1s"},
-		"--old-workers 0: want at least 1":                     {"--old-workers", "0"},
-		"--consul-connections 4: want at least 5":              {"--consul-connections", "4"},
-		"--routing-prefix: want":                               {"--routing-prefix", ""},
-		"--diff: only together with --dry-run":                 {"--diff"},
-		"--once and --dry-run":                                 {"--once", "--dry-run"},
-		"confgen run keeps a proxy running":                    {"--once", "--", "haproxy"},
-		`--on-proxy-exit "panic": want restart or exit`:        {"--on-proxy-exit", "panic"},
+		"--reload carrier-pigeon: no such method; want master":  {"--reload", "carrier-pigeon"},
+		"--reload master: only haproxy":                         {"--proxy", "nginx", "--reload", "master"},
+		"--reload container: it needs to know which":            {"--reload", "container:"},
+		"--reload child: the proxy is a child only":             {"--reload", "child"},
+		`--entrypoint "web": want NAME=`:                        {"--entrypoint", "web"},
+		`--entrypoint "web=:0": port "0"`:                       {"--entrypoint", "web=:0"},
+		`--entrypoint "web=:70000": port "70000"`:               {"--entrypoint", "web=:70000"},
+		`--entrypoint "web=nowhere:80": address "nowhere"`:      {"--entrypoint", "web=nowhere:80"},
+		`--entrypoint "web=:80/ssl": want NAME=`:                {"--entrypoint", "web=:80/ssl"},
+		`--entrypoint "web=:80/": want NAME=`:                   {"--entrypoint", "web=:80/"},
+		`entrypoint web takes the PROXY protocol, but no proxy`: {"--entrypoint", "web=:80/proxy"},
+		"entrypoint websecure speaks TLS":                       {"--entrypoint", "websecure=:443/tls"},
+		"--stats-user and stats-password":                       {"--stats-user", "me"},
+		"--stats-password-file: open /nowhere":                  {"--stats-password-file", "/nowhere"},
+		`--stats-entrypoint "x": no such`:                       {"--stats-user", "a", "--stats-password", "b", "--stats-entrypoint", "x"},
+		"only haproxy has a stats page":                         {"--proxy", "nginx", "--stats-user", "a", "--stats-password", "b"},
+		"--timeout-connect 0s: want at least":                   {"--timeout-connect", "0s"},
+		"--resync -1s: want at least":                           {"--resync", "-1s"},
+		"--old-workers 0: want at least 1":                      {"--old-workers", "0"},
+		"--consul-connections 4: want at least 5":               {"--consul-connections", "4"},
+		"--routing-prefix: want":                                {"--routing-prefix", ""},
+		"--diff: only together with --dry-run":                  {"--diff"},
+		"--once and --dry-run":                                  {"--once", "--dry-run"},
+		"confgen run keeps a proxy running":                     {"--once", "--", "haproxy"},
+		`--on-proxy-exit "panic": want restart or exit`:         {"--on-proxy-exit", "panic"},
 	} {
 		_, err := parse(t, args...)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -194,5 +196,18 @@ func TestMain_argumentsAreNotLost(t *testing.T) {
 	err := newApp().Run([]string{"confgen", "--dir", t.TempDir(), "nonsense"})
 	if err == nil || !strings.Contains(err.Error(), `argument "nonsense": want none`) {
 		t.Error(err)
+	}
+}
+
+func TestOptions_proxiedEntrypoints(t *testing.T) {
+	o, err := parse(t, "--entrypoint", "web=:80/proxy", "--entrypoint", "in=:81", "--trusted-proxy", "10.0.0.0/8")
+	if err != nil || !o.Routing.Entrypoints[0].Proxied || o.Routing.Entrypoints[0].TLS || o.Routing.Entrypoints[1].Proxied || len(o.Render.TrustedProxies) != 1 {
+		t.Errorf("%+v %v, %v", o.Routing.Entrypoints, o.Render.TrustedProxies, err)
+	}
+	for text, want := range map[string][2]bool{"a=:1/tls/proxy": {true, true}, "a=:1/proxy/tls": {true, true}, "a=:1/tls": {true, false}} {
+		e, err := parseEntrypoint(text)
+		if err != nil || e.TLS != want[0] || e.Proxied != want[1] {
+			t.Errorf("%s: %+v, %v", text, e, err)
+		}
 	}
 }

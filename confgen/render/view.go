@@ -151,6 +151,7 @@ func (v View) Validate() error {
 		seen[e.Name] = true
 		_, err := netip.ParseAddr(e.Address)
 		say(e.Address != "" && err != nil, "entrypoint %s: %q is not an IP address", e.Name, e.Address)
+		say(e.Proxied && len(s.TrustedProxies) == 0, "entrypoint %s takes the PROXY protocol, but no proxy is trusted to send it; name the ones that are with --trusted-proxy", e.Name)
 		say(e.Port < 1 || e.Port > 65535, "entrypoint %s: port %d is not from 1 to 65535", e.Name, e.Port)
 		say(e.TLS && s.Certificate == "" && !v.Store, "entrypoint %s speaks TLS, but no certificate is configured", e.Name)
 	}

@@ -23,6 +23,7 @@ type Entrypoint struct {
 	Address string // "" for every address
 	Port    int
 	TLS     bool // the operator configured a certificate for it
+	Proxied bool // connections of trusted proxies begin with the PROXY protocol
 }
 
 // HostKind says how a host pattern matches; lower values win.
