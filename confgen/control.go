@@ -29,6 +29,7 @@ func (p *program) control(ctx context.Context) error {
 	mux.Handle("GET /status", p.fronts.page(func(f *front) http.Handler { return f.report }))
 	mux.HandleFunc("GET /held", p.held)
 	mux.HandleFunc("POST /approve", p.approve)
+	p.rollbackPages(mux)
 	warned := false
 	for {
 		err := serveUnix(ctx, p.config.Proxies[0].Control, mux)

@@ -208,6 +208,9 @@ func (s status) facts(line func(name, format string, a ...any), conditions strin
 		counts = append(counts, fmt.Sprintf("%d %s", s.Servers[state], state))
 	}
 	line("servers", "%s", strings.Join(counts, ", "))
+	if s.Apply.Pinned != "" {
+		line("HELD ON TO", "generation %s, by confgen rollback: only servers follow the catalog until confgen release", s.Apply.Pinned)
+	}
 	line("generation", "%s", cmp.Or(s.Apply.Structure, "none yet"))
 	if a := s.Apply.Last; a != nil {
 		line("last apply", "%s: %s, because: %s; %d files, %d commands, %d reloads in %s", ago(a.Time), a.Action, a.Reason, len(a.Written), a.Commands, a.Reloads, a.Elapsed)

@@ -20,7 +20,7 @@ func newApp() *cli.App {
 	return &cli.App{
 		Name:            "confgen",
 		Usage:           "keep a HAProxy or nginx equal to what Consul's catalog says",
-		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]\n   confgen status [options]\n   confgen explain [options] URL\n   confgen set [options] SERVICE KEY VALUE\n   confgen approve [options] [SERVICE …]",
+		UsageText:       "confgen [options]\n   confgen run [options] -- haproxy|nginx [its arguments]\n   confgen status [options]\n   confgen explain [options] URL\n   confgen set [options] SERVICE KEY VALUE\n   confgen approve [options] [SERVICE …]\n   confgen rollback [options] [GENERATION]\n   confgen release [options]",
 		Version:         version,
 		Flags:           flags(),
 		HideHelpCommand: true,
@@ -38,7 +38,7 @@ func newApp() *cli.App {
 				return start(c, c.Args().Slice())
 			},
 			Before: behindTheWord,
-		}}, slices.Concat(inspectCommands(), overrideCommands(), orderCommands())...),
+		}}, slices.Concat(inspectCommands(), overrideCommands(), orderCommands(), rollbackCommands())...),
 	}
 }
 

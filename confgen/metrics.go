@@ -20,7 +20,7 @@ type metrics struct {
 	reloads, commands                             prometheus.Counter
 	duration, change                              prometheus.Histogram
 	routes, backends, problems, deferred, retired prometheus.Gauge
-	quarantined                                   prometheus.Gauge
+	quarantined, pinned                           prometheus.Gauge
 	servers                                       *prometheus.GaugeVec
 	notAfter                                      *prometheus.GaugeVec
 	faults                                        prometheus.Gauge
@@ -93,6 +93,7 @@ func newMetrics(registry prometheus.Registerer, templates func() error) *metrics
 		backends:    gauge("backends", "Backends in the table."),
 		problems:    gauge("problems", "Routing labels that cannot be used."),
 		quarantined: gauge("quarantined_services", "Services whose configuration the proxy's checker refuses."),
+		pinned:      gauge("pinned", "1 while an operator holds on to an earlier generation."),
 		deferred:    gauge("reload_deferred", "1 while a reload that is needed has to wait."),
 		retired:     gauge("retired_servers", "Servers out of traffic that HAProxy has yet to forget."),
 		servers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -104,7 +105,7 @@ func newMetrics(registry prometheus.Registerer, templates func() error) *metrics
 	}, []string{"certificate"})
 	m.faults = gauge("certificate_faults", "Files of the certificate store that cannot be used.")
 	registry.MustRegister(m.notAfter, m.faults, m.applies, m.failures, m.reloads, m.commands, m.duration, m.change,
-		m.routes, m.backends, m.problems, m.quarantined, m.deferred, m.retired, m.servers, templateMetric(templates))
+		m.routes, m.backends, m.problems, m.quarantined, m.pinned, m.deferred, m.retired, m.servers, templateMetric(templates))
 	for _, a := range []proxy.Action{proxy.None, proxy.Runtime, proxy.Reload} {
 		m.applies.WithLabelValues(string(a))
 	}
@@ -142,6 +143,10 @@ func (m *metrics) apply(result proxy.Result, err error) {
 	m.reloads.Add(float64(result.Reloads))
 	m.commands.Add(float64(result.Commands))
 	m.retired.Set(float64(result.Retired))
+	m.pinned.Set(0)
+	if result.Pinned != "" {
+		m.pinned.Set(1)
+	}
 	m.deferred.Set(0)
 	if result.Deferred != "" {
 		m.deferred.Set(1)

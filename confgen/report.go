@@ -28,7 +28,8 @@ type report struct {
 	problems map[route.Problem]bool
 	table    route.Table
 	state    applyState
-	edition  int // of the templates that are live
+	edition  int       // of the templates that are live
+	ended    time.Time // when the last apply that was not put off began
 	held     certs.Contents
 	live     int // version of the certificates that are
 
@@ -43,6 +44,7 @@ type applyState struct {
 	Deferred  string     `json:"deferred,omitempty"`  // why a reload that is needed has to wait
 	Error     string     `json:"error,omitempty"`     // why the newest snapshot is not live
 	Retired   int        `json:"retired"`             // servers that HAProxy has yet to forget
+	Pinned    string     `json:"pinned,omitempty"`    // generation that is held on to, whatever the catalog says
 	Structure string     `json:"structure,omitempty"` // hash that the proxy reports
 }
 
@@ -158,7 +160,10 @@ func (r *report) note(view watch.View, result proxy.Result, err error) string {
 			Commands: result.Commands, Reloads: result.Reloads, Elapsed: result.Elapsed.Round(100 * time.Microsecond).String(),
 		}
 	}
-	r.state.Deferred, r.state.Retired = result.Deferred, result.Retired
+	r.state.Deferred, r.state.Retired, r.state.Pinned = result.Deferred, result.Retired, result.Pinned
+	if result.Deferred == "" {
+		r.ended = now.Add(-result.Elapsed)
+	}
 	if err == nil && result.Deferred == "" {
 		if view.Version != r.state.Applied && !view.Restored {
 			r.metrics.change.Observe(now.Sub(view.Time).Seconds())

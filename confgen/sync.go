@@ -26,6 +26,7 @@ type files interface {
 type target interface {
 	Lock() error
 	Apply(ctx context.Context, files []render.File) (proxy.Result, error)
+	ApplyPinned(ctx context.Context) (proxy.Result, error)
 	CanCheck() bool
 	Check(ctx context.Context, files []render.File) error
 }
@@ -68,11 +69,15 @@ func (s *syncer) pass(ctx context.Context) error {
 		if s.isolated(ctx, store, view.Snapshot, made, err) {
 			return s.pass(ctx)
 		}
+		// What an operator went back to needs no templates.
+		if result, pinErr := s.target.ApplyPinned(ctx); !errors.Is(pinErr, proxy.ErrNoGeneration) {
+			err = errors.Join(err, s.report.applied(view, result, pinErr))
+		}
 		return s.tell(s.report.notRendered(err))
 	}
 	result, err := s.target.Apply(ctx, made.files)
 	switch {
-	case result.Deferred != "":
+	case result.Deferred != "", result.Pinned != "":
 	case err == nil, errors.Is(err, proxy.ErrNotRunning) && !rejected(err):
 		s.quarantine.accepted(admitted, s.files.edition())
 	case rejected(err) && s.isolated(ctx, store, view.Snapshot, made, err):

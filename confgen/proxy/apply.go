@@ -26,6 +26,17 @@ func (t *Target) apply(ctx context.Context, files []render.File, res *Result) er
 	if err != nil {
 		return err
 	}
+	if t.pin != nil {
+		res.Pinned = t.pin.Structure
+		if want, err = t.held(want); err != nil {
+			return err
+		}
+	}
+	return t.applyTree(ctx, want, res)
+}
+
+// applyTree makes disk and proxy equal to a tree.
+func (t *Target) applyTree(ctx context.Context, want tree, res *Result) (err error) {
 	res.Generation = want.generation
 	p := &pass{Target: t, want: want, res: res}
 	if p.disk, err = t.readDisk(want); err != nil {

@@ -19,8 +19,9 @@ import (
 //	lock           held while a process looks after the folder
 //	owned.json     the files that we wrote
 //	journal.json   a structural change is under way; has the files as they were before it
-//	previous.json  the journal of the last structural change that succeeded
-//	saved/         files as they were before that change, under the names of their digests
+//	history.json   the last structures that ran, to go back to
+//	pin.json       the one of them that is held on to
+//	saved/         the files of all these, under the names of their digests
 //	stage/         the tree as it will stand, for the checker
 const stateDir = ".fairway"
 
@@ -31,6 +32,8 @@ type journal struct {
 	Instance   string            `json:"instance"`   // of the proxy before the reload
 	Files      map[string]string `json:"files"`      // digests by path, as they will stand
 	Before     []savedFile       `json:"before"`     // to go back to
+	From       string            `json:"from"`       // generation of Before; "" when it is not known
+	Pinned     bool              `json:"pinned"`     // an earlier generation is held on to
 }
 
 type savedFile struct {
@@ -66,6 +69,9 @@ func (t *Target) claim() error {
 		return errors.Join(fmt.Errorf("lock configuration folder: %w", err), lock.Close())
 	}
 	if err := t.recoverFiles(); err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	if t.pin, err = t.readPin(); err != nil {
 		return errors.Join(err, lock.Close())
 	}
 	t.lock = lock
@@ -141,8 +147,13 @@ func (t *Target) putBack(j *journal) error {
 
 // before returns the files of before a journal's change.
 func (t *Target) before(j *journal) (tree, error) {
+	return t.saved(j.Before)
+}
+
+// saved reads files that were saved.
+func (t *Target) saved(files []savedFile) (tree, error) {
 	before := tree{main: t.opt.Main}
-	for _, f := range j.Before {
+	for _, f := range files {
 		data, err := os.ReadFile(t.state(filepath.Join("saved", filepath.Base(f.Sum))))
 		if err != nil {
 			return tree{}, fmt.Errorf("read previous files: %w", err)
@@ -159,7 +170,10 @@ func (t *Target) before(j *journal) (tree, error) {
 
 // begin writes the journal of a structural change.
 func (t *Target) begin(before, want tree, instance string) (*journal, error) {
-	j := &journal{Generation: want.generation, Instance: instance, Files: map[string]string{}}
+	j := &journal{Generation: want.generation, Instance: instance, Files: map[string]string{}, Pinned: t.pin != nil}
+	if before.marked && before.generation != want.generation {
+		j.From = before.generation
+	}
 	for _, f := range want.files {
 		j.Files[f.path] = f.digest()
 	}
@@ -198,14 +212,18 @@ func (t *Target) save(x *text) error {
 	return p.CloseAtomicallyReplace()
 }
 
-// forgetSaved removes what no journal refers to any more.
+// forgetSaved removes what neither a journal nor the history refers to any more.
 func (t *Target) forgetSaved(j *journal) error {
+	needed, err := t.sums()
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(t.state("saved"))
 	if err != nil {
 		return fmt.Errorf("look at saved files: %w", err)
 	}
 	for _, e := range entries {
-		if slices.ContainsFunc(j.Before, func(f savedFile) bool { return f.Sum == e.Name() }) {
+		if needed[e.Name()] || slices.ContainsFunc(j.Before, func(f savedFile) bool { return f.Sum == e.Name() }) {
 			continue
 		}
 		if err := os.Remove(t.state(filepath.Join("saved", e.Name()))); err != nil {
@@ -215,14 +233,18 @@ func (t *Target) forgetSaved(j *journal) error {
 	return nil
 }
 
-// end closes the journal: kept as the previous generation, or dropped when the change failed.
+// end closes the journal. What ran before a change that succeeded goes into the history.
 func (t *Target) end(succeeded bool) error {
-	var err error
 	if succeeded {
-		err = os.Rename(t.state("journal.json"), t.state("previous.json"))
-	} else {
-		err = os.Remove(t.state("journal.json"))
+		j, err := t.readJournal()
+		if err == nil && j != nil {
+			err = t.keep(j)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	err := os.Remove(t.state("journal.json"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("close journal: %w", err)
 	}

@@ -68,6 +68,7 @@ type Result struct {
 	Elapsed    time.Duration
 	Generation string // hash of what only a reload can change, as the proxy reports it
 	Deferred   string // why a reload that is needed has to wait; "" when none is
+	Pinned     string // generation that is held on to instead; "" for none
 	Retired    int    // servers out of the files and out of traffic that HAProxy still keeps
 }
 
@@ -150,6 +151,7 @@ type Target struct {
 
 	mu       sync.Mutex
 	lock     *os.File
+	pin      *pinned   // generation that is held on to; nil for none
 	loaded   *tree     // what is known to run
 	verified time.Time // when everything was last compared with the running proxy
 	instance string    // the instance that was compared
