@@ -17,7 +17,7 @@ func permute(args []string, flags []cli.Flag) []string {
 	if len(args) < 2 {
 		return args
 	}
-	switches := map[string]bool{"h": true, "help": true, "v": true, "version": true, "all": true} // take no value
+	switches := map[string]bool{"h": true, "help": true, "v": true, "version": true, "all": true, "dialect": true} // take no value
 	valued := map[string]bool{}
 	for _, f := range flags {
 		_, isSwitch := f.(*cli.BoolFlag)

@@ -55,6 +55,14 @@ func TestExplain_dialect(t *testing.T) {
 			t.Errorf("explain does not say %q:\n%s", want, got)
 		}
 	}
+	plan := translated(service.Desired([]service.Container{c}, func() service.Options { o := service.Defaults(); o.Dialects = dialect.Names(); return o }()))
+	var out strings.Builder
+	if err := printDecisions(&out, plan, "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "shop\n") != 1 || !strings.Contains(got, "fairway.host=shop.test") || strings.Contains(got, "address") {
+		t.Errorf("explain --dialect says:\n%s", got)
+	}
 	if got := explained(nil); strings.Contains(got, "VIRTUAL") {
 		t.Errorf("without dialects explain says:\n%s", got)
 	}

@@ -18,7 +18,7 @@ import (
 // explain prints what is decided about one container, or all of them, and why, and where it is
 // registered. It reads Docker, and asks Consul only who it is, and where Docker does not tell what a
 // Swarm service says, that.
-func explain(ctx context.Context, opt Options, out io.Writer, args []string, all bool) error {
+func explain(ctx context.Context, opt Options, out io.Writer, args []string, all, dialect bool) error {
 	if all == (len(args) > 0) || len(args) > 1 {
 		return daemon.Usagef("explain: want one CONTAINER, by name or id, or --all")
 	}
@@ -49,7 +49,11 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 		return daemon.Usagef("%w", err)
 	}
 	containers, unread := askSwarm(ctx, engine, swarm.New(client), listing.Containers, options)
-	if err := printDecisions(out, service.Desired(containers, options), which); err != nil {
+	plan := service.Desired(containers, options)
+	if dialect {
+		plan = translated(plan)
+	}
+	if err := printDecisions(out, plan, which); err != nil || dialect {
 		return err
 	}
 	if _, err := fmt.Fprintln(out, explainMode(ctx, opt, options.Node)); err != nil {
@@ -59,6 +63,33 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 		return fmt.Errorf("what Swarm services say is not known: %w", unread)
 	}
 	return nil
+}
+
+// translated leaves of a plan what labels of other front ends become. That is a container's and
+// not a port's, so it is told once.
+func translated(plan service.Plan) service.Plan {
+	at := map[string]int{}
+	decisions := plan.Decisions
+	plan.Decisions = nil
+	for _, d := range decisions {
+		i, known := at[d.ID]
+		if !known {
+			i = len(plan.Decisions)
+			at[d.ID] = i
+			plan.Decisions = append(plan.Decisions, service.Decision{Container: d.Container, ID: d.ID})
+		}
+		for _, n := range d.Notes {
+			if n.About == service.AboutRouting {
+				plan.Decisions[i].Notes = append(plan.Decisions[i].Notes, n)
+			}
+		}
+	}
+	for i := range plan.Decisions {
+		if len(plan.Decisions[i].Notes) == 0 {
+			plan.Decisions[i].Notes = []service.Note{{About: service.AboutRouting, Text: "nothing is read that was written for another front end"}}
+		}
+	}
+	return plan
 }
 
 // printDecisions prints the decisions and problems of the container called which, by name or the

@@ -41,17 +41,19 @@ func newApp() *cli.App {
 			return run(c.Context, opt, d)
 		},
 		Commands: []*cli.Command{{
-			Name:            "explain",
-			Usage:           "print what is decided about a container, and why",
-			ArgsUsage:       "CONTAINER",
-			Flags:           append(flags(), &cli.BoolFlag{Name: "all", Usage: "explain every container, also those that are not registered"}),
+			Name:      "explain",
+			Usage:     "print what is decided about a container, and why",
+			ArgsUsage: "CONTAINER",
+			Flags: append(flags(),
+				&cli.BoolFlag{Name: "all", Usage: "explain every container, also those that are not registered"},
+				&cli.BoolFlag{Name: "dialect", Usage: "print only what labels of other front ends become"}),
 			HideHelpCommand: true,
 			Action: func(c *cli.Context) error {
 				opt, err := optionsFrom(c)
 				if err != nil {
 					return err
 				}
-				return explain(c.Context, opt, c.App.Writer, c.Args().Slice(), c.Bool("all"))
+				return explain(c.Context, opt, c.App.Writer, c.Args().Slice(), c.Bool("all"), c.Bool("dialect"))
 			},
 		}},
 	}

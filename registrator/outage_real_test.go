@@ -420,7 +420,7 @@ func TestExplain(t *testing.T) {
 	full := w.engine.Run("inspect", "-f", "{{.Id}}", "shown")
 	for _, ref := range []string{"shown", full, full[:8]} {
 		var out strings.Builder
-		if err := explain(t.Context(), w.options(), &out, []string{ref}, false); err != nil {
+		if err := explain(t.Context(), w.options(), &out, []string{ref}, false, false); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), "shown 8080/tcp") || !strings.Contains(out.String(), testIP) {
@@ -428,7 +428,7 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	var out strings.Builder
-	if err := explain(t.Context(), w.options(), &out, nil, true); err != nil {
+	if err := explain(t.Context(), w.options(), &out, nil, true, false); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"shown", "never"} {
@@ -436,7 +436,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("explain --all leaves out %s:\n%s", name, out.String())
 		}
 	}
-	if err := explain(t.Context(), w.options(), &out, []string{"nobody"}, false); err == nil {
+	if err := explain(t.Context(), w.options(), &out, []string{"nobody"}, false, false); err == nil {
 		t.Error("a container that does not exist is explained")
 	}
 }

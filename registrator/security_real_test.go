@@ -412,7 +412,7 @@ func TestSecrets_areNowhere(t *testing.T) {
 		o := w.options()
 		opt(&o)
 		var out strings.Builder
-		if err := explain(t.Context(), o, &out, nil, true); err != nil {
+		if err := explain(t.Context(), o, &out, nil, true, false); err != nil {
 			t.Error(err)
 		}
 		look("explain", out.String())

@@ -35,6 +35,9 @@ type Decision struct {
 	Notes     []Note
 }
 
+// AboutRouting is what notes on the labels of other front ends are about.
+const AboutRouting = "routing"
+
 // Note is one step of a decision.
 type Note struct {
 	About string // "name", "id", "address", "tags", "meta", "routing", "status", "not registered"

@@ -127,6 +127,6 @@ func (b *builder) explainRouting(c *Container, r routing) {
 	}
 	d := b.decide(c, "")
 	for _, note := range r.notes {
-		d.note("routing", "%s", note)
+		d.note(AboutRouting, "%s", note)
 	}
 }
