@@ -33,6 +33,7 @@ import (
 
 	"fairway/internal/daemon"
 	"fairway/internal/testbed"
+	"fairway/registrator/swarm"
 )
 
 // filter is a socket proxy before a Docker Engine that lets through what it is told, and nothing else.
@@ -216,8 +217,12 @@ func TestSocketProxy(t *testing.T) {
 	}
 }
 
+// deregisterNode removes what registrator wrote, also what it shared as a Swarm manager.
 func (w *world) deregisterNode() {
 	w.t.Helper()
+	if _, err := w.consul.Client.KV().DeleteTree(swarm.Prefix, nil); err != nil {
+		w.t.Fatal(err)
+	}
 	node, _, err := w.consul.Client.Catalog().Node(testNode, nil)
 	if err != nil {
 		w.t.Fatal(err)
