@@ -64,6 +64,8 @@ type entry struct {
 // is known of any container.
 func (c *Client) Containers(ctx context.Context) (Listing, error) {
 	read := c.memory.now() // before the listing: what happens from here on makes it stale
+	ahead := c.readAhead(ctx)
+	defer ahead.wait()
 	summaries, err := c.list(ctx)
 	if err != nil {
 		return Listing{}, err
@@ -82,7 +84,7 @@ func (c *Client) Containers(ctx context.Context) (Listing, error) {
 		}
 	}
 	c.known = known // containers that are no longer listed are forgotten here
-	if err := c.inspectAll(ctx, due, read); err != nil {
+	if err := c.inspectAll(ctx, due, ahead, read); err != nil {
 		return Listing{}, err
 	}
 	return c.listing(time.Now()), nil
@@ -111,7 +113,7 @@ func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
 
 // inspectAll reads the containers that are due, a few at a time. What fails is noted in the
 // container's entry; only the end of ctx is an error.
-func (c *Client) inspectAll(ctx context.Context, due []container.Summary, read stamp) error {
+func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead ahead, read stamp) error {
 	if err := c.learnNetworks(ctx, due); err != nil {
 		return err
 	}
@@ -121,7 +123,7 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, read s
 	for _, s := range due {
 		e := c.known[s.ID]
 		group.Go(func() error {
-			err := c.inspect(ctx, s, e)
+			err := c.inspect(ctx, s, e, ahead)
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -149,11 +151,11 @@ func (e *entry) fail(err error, read stamp) {
 	e.retryAt = time.Now().Add(e.retry)
 }
 
-func (c *Client) inspect(ctx context.Context, s container.Summary, e *entry) error {
+func (c *Client) inspect(ctx context.Context, s container.Summary, e *entry, ahead ahead) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	engine := c.engine.Load()
-	doc, err := engine.ContainerInspect(ctx, s.ID)
+	doc, err := ahead.inspect(ctx, engine, s.ID)
 	if err != nil {
 		return fmt.Errorf("inspect container %s: %w", displayName(s), err)
 	}

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,57 @@ func TestContainers_inspectsOnlyWhatMayHaveChanged(t *testing.T) {
 	await(t, woken)
 	listing(t, c)
 	inspected(t, f, "a×1 c×1")
+}
+
+// TestContainers_readsAhead answers the listing only when the container that an event named has been
+// asked for. One that is only being started is not: the engine would not answer.
+func TestContainers_readsAhead(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	c := f.client(Options{})
+	woken := f.watch(c)
+	listing(t, c)
+	inspected(t, f, "a×1")
+
+	b := f.add("b", "10001")
+	for _, event := range []events.Message{
+		containerEvent(events.ActionPause, a), // known
+		{Type: events.NetworkEventType, Action: events.ActionConnect, Actor: events.Actor{ID: "n", Attributes: map[string]string{"container": b}}},
+	} {
+		f.emit(event)
+		await(t, woken)
+	}
+	listAfter := func(asked string) {
+		t.Helper()
+		hold := make(chan struct{})
+		f.with(func() { f.hold = hold })
+		done := make(chan struct{})
+		go func() { defer close(done); listing(t, c) }()
+		deadline := time.Now().Add(5 * time.Second)
+		for got := ""; got != asked; {
+			got = strings.TrimSpace(got + " " + f.takeInspects())
+			if time.Now().After(deadline) {
+				t.Errorf("asked for %q while the listing was on its way, want %q", got, asked)
+				break
+			}
+		}
+		f.with(func() { f.hold = nil })
+		close(hold)
+		<-done
+	}
+	listAfter("a×1")
+	inspected(t, f, "b×1") // since the listing shows it
+	f.emit(containerEvent(events.ActionStart, b))
+	await(t, woken)
+	listAfter("b×1")
+	inspected(t, f, "")
+
+	f.with(func() { f.unlisted[b] = true }) // it ends while it is read
+	f.emit(containerEvent(events.ActionPause, b))
+	await(t, woken)
+	if got := listing(t, c); len(got.Containers) != 1 {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestContainers_inspectsAnewAfterMaxAge(t *testing.T) {

@@ -39,6 +39,7 @@ type fakeEngine struct {
 	since      []string // of each event stream
 	streams    []chan events.Message
 	down       bool
+	hold       chan struct{} // where not nil, a listing is answered when it is closed
 }
 
 func newFakeEngine(t *testing.T) *fakeEngine {
@@ -186,6 +187,12 @@ func answer(w http.ResponseWriter, v any) {
 }
 
 func (f *fakeEngine) list(w http.ResponseWriter) {
+	f.mu.Lock()
+	hold := f.hold
+	f.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lists++

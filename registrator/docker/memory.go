@@ -23,13 +23,14 @@ type memory struct {
 	live    bool   // the event stream stands
 	changed map[string]uint64
 	killed  map[string]map[int]time.Time // container → signal → when it was last sent
+	hot     map[string]bool              // containers that changed since the last listing → whether they started
 }
 
 // stamp is the moment a container was read at, in events.
 type stamp struct{ epoch, clock uint64 }
 
 func newMemory() *memory {
-	return &memory{changed: map[string]uint64{}, killed: map[string]map[int]time.Time{}}
+	return &memory{changed: map[string]uint64{}, killed: map[string]map[int]time.Time{}, hot: map[string]bool{}}
 }
 
 // connected starts a new epoch: what happened while no stream stood is unknown.
@@ -53,6 +54,25 @@ func (m *memory) change(id string) {
 	defer m.mu.Unlock()
 	m.clock++
 	m.changed[id] = m.clock
+	if _, noted := m.hot[id]; !noted {
+		m.hot[id] = false
+	}
+}
+
+// started notes that a container runs from now on, ended that it does not.
+func (m *memory) started(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hot[id] = true
+}
+
+// takeHot returns the containers that changed since it was last called, and whether they started.
+func (m *memory) takeHot() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	hot := m.hot
+	m.hot = map[string]bool{}
+	return hot
 }
 
 // kill notes a signal sent to a container.
@@ -78,6 +98,7 @@ func (m *memory) removed(id string) {
 	defer m.mu.Unlock()
 	delete(m.killed, id)
 	delete(m.changed, id)
+	delete(m.hot, id)
 }
 
 // now is taken before a read, so that an event during the read makes it stale.

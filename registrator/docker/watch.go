@@ -153,7 +153,10 @@ func (s *stream) event(m events.Message) {
 			if n, err := strconv.Atoi(m.Actor.Attributes["signal"]); err == nil {
 				memory.kill(id, n, at)
 			}
-		case events.ActionDie, events.ActionStart:
+		case events.ActionStart:
+			memory.ended(id)
+			memory.started(id)
+		case events.ActionDie:
 			memory.ended(id)
 		case events.ActionDestroy:
 			memory.removed(id)
