@@ -115,11 +115,17 @@ func printDecisions(out io.Writer, plan service.Plan, which string) error {
 }
 
 // printChanges prints what a pass would write.
-func printChanges(out io.Writer, mode choice, node string, o catalog.Observed, changes service.Changes, plan service.Plan) error {
+func printChanges(out io.Writer, mode choice, node string, o catalog.Observed, changes service.Changes, plan service.Plan, adopt judgement) error {
 	p := &printer{out: out}
 	p.line("%s\n", mode)
 	if o.NodeChange != "" {
 		p.line("%s (%s)\n", o.NodeChange, node)
+	}
+	for _, a := range adopt.here {
+		p.line("adopt: %s %s: %s\n", a.Verdict, a.ID, a.Reason)
+	}
+	for _, a := range adopt.there {
+		p.line("adopt at the other agent: %s %s: %s\n", a.Verdict, a.ID, a.Reason)
 	}
 	before := map[string]bool{}
 	for _, row := range o.Rows {
@@ -139,7 +145,7 @@ func printChanges(out io.Writer, mode choice, node string, o catalog.Observed, c
 	for _, problem := range append(plan.Problems, changes.Problems...) {
 		p.line("problem: container %s, %s: %s\n", problem.Container, problem.Label, problem.Reason)
 	}
-	if changes.Empty() && o.NodeChange == "" {
+	if changes.Empty() && o.NodeChange == "" && len(adopt.there) == 0 {
 		p.line("nothing to change\n")
 	}
 	return p.err

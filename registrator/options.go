@@ -35,6 +35,9 @@ type Options struct {
 	Once       bool
 	DryRun     bool
 	Deregister bool // our rows, when the program is asked to end
+
+	Adopt      bool   // take over what gliderlabs/registrator left for this host
+	AdoptAgent string // the agent that has it; the one at the Consul address when empty
 }
 
 // inspectAge is how many resyncs a container may pass on what events and listings say alone,
@@ -73,6 +76,8 @@ func flags() []cli.Flag {
 		text(where, "docker-tls-verify", "", "any `VALUE`: the Docker Engine speaks TLS; certificates are in ~/.docker unless --docker-cert-path says otherwise"),
 		text(where, "node-name", "", "`NAME` of the Consul node; default: the Docker Engine's host name"),
 		text(where, "mode", "auto", "`MODE`: catalog writes to the catalog directly, as one Consul node for each Docker node; agent registers with this node's own Consul agent; auto is agent where one with this node's name or address answers, else catalog"),
+		yes(where, "adopt", "take over the rows that gliderlabs/registrator left for this host, and remove those of containers that are gone"),
+		text(where, "adopt-agent", "", "`ADDRESS` of the Consul agent that gliderlabs/registrator registered with; default: --consul-addr"),
 		yes(where, "once", "make one pass and end"),
 		yes(where, "dry-run", "print what one pass would change, write nothing and end"),
 		text(where, "on-exit", "keep", "`WHAT` becomes of our services at a clean end: keep or deregister"),
@@ -105,6 +110,8 @@ func optionsFrom(c *cli.Context) (Options, error) {
 		IP:       c.String("ip"),
 		DryRun:   c.Bool("dry-run"),
 		Once:     c.Bool("once") || c.Bool("dry-run"),
+
+		Adopt: c.Bool("adopt"), AdoptAgent: c.String("adopt-agent"),
 	}
 	s := &o.Service
 	s.Internal, s.Network, s.Explicit = c.Bool("internal"), c.String("network"), c.Bool("explicit")
@@ -164,6 +171,9 @@ func (o *Options) readChoices(c *cli.Context) error {
 		o.Service.Ingress = which
 	default:
 		return daemon.Usagef("--ingress %q: want task or all", which)
+	}
+	if o.AdoptAgent != "" && !o.Adopt {
+		return daemon.Usagef("--adopt-agent: want --adopt beside it")
 	}
 	if o.Service.Prefix == "" || o.Service.RoutingPrefix == "" {
 		return daemon.Usagef("--prefix and --routing-prefix: want at least one character")

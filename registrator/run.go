@@ -37,6 +37,7 @@ type program struct {
 	docker   *docker.Client
 	catalog  store
 	liveness *liveness.Client // nil in agent mode: the agent's death is the node's
+	adopter  *adopter         // nil without --adopt
 	checks   *health.Runner
 	swarm    *swarmView
 	wake     reconcile.Wake
@@ -81,6 +82,9 @@ func (p *program) run(ctx context.Context) error {
 		return nil // asked to end before Consul ever answered
 	}
 	p.tellMode(mode)
+	if p.adopter, err = newAdopter(p.opt, mode, options, engine, p.d.Log); err != nil {
+		return daemon.Usagef("%w", err)
+	}
 	checks := health.Options{Exec: p.docker.Exec, Changed: p.wake.Now}
 	p.catalog, checks = openStore(mode, client, p.opt, catalogOptions(p.opt, options, engine), checks)
 	p.checks = health.New(checks)
@@ -130,6 +134,7 @@ func catalogOptions(opt Options, options service.Options, engine docker.Node) ca
 			"fairway-swarm-node": engine.SwarmNode,
 		},
 		LiveKey: liveness.Key(options.Node.Name),
+		Adopts:  adopts(opt, options, engine),
 	}
 }
 
@@ -192,7 +197,7 @@ func (p *program) newSyncer(options service.Options) *syncer {
 	again := time.AfterFunc(time.Hour, p.wake.Now)
 	again.Stop()
 	return &syncer{
-		options: options, docker: p.docker, swarm: p.swarm.directory, catalog: p.catalog, checks: p.checks, again: again,
+		options: options, docker: p.docker, swarm: p.swarm.directory, catalog: p.catalog, checks: p.checks, adopter: p.adopter, again: again,
 		report:     newReport(p.d.Log, p.d.Metrics),
 		dockerPart: p.dockerPart, consulPart: p.consulPart, synced: p.synced,
 	}
@@ -344,15 +349,21 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 		return err
 	}
 	plan, _ = health.New(checks).Fill(plan, observed.Rows, time.Now())
+	adopter, err := newAdopter(opt, mode, options, node, d.Log)
+	if err != nil {
+		return daemon.Usagef("%w", err)
+	}
+	adopt := adopter.judge(ctx, &observed, plan, listing.Containers)
 	changes := service.Diff(observed.Rows, plan)
 	if opt.DryRun {
-		return printChanges(out, mode, options.Node.Name, observed, changes, plan)
+		return printChanges(out, mode, options.Node.Name, observed, changes, plan, adopt)
 	}
 	started := time.Now()
 	result, err := rows.Apply(ctx, observed, changes)
 	if err != nil {
 		return err
 	}
+	adopter.finish(ctx, adopt)
 	newReport(d.Log, d.Metrics).done(pass{started, options.Node.Name, listing, plan, observed, changes, result})
 	if n := len(result.Refused); n > 0 {
 		return fmt.Errorf("consul refuses %d rows, the first is %s: %w", n, result.Refused[0].ID, result.Refused[0].Err)

@@ -139,6 +139,10 @@ func (a *Agent) row(s *api.AgentService, checks map[string]*api.AgentCheck) (ser
 			delete(r.Meta, service.Owner)
 		}
 	}
+	if !r.Owned() {
+		r.Status = worst(h.checks, checks)
+		return r, h
+	}
 	for _, kind := range service.Kinds {
 		check := checks[activeID(s.ID, kind)]
 		if check == nil || check.ServiceID != s.ID {
@@ -150,6 +154,20 @@ func (a *Agent) row(s *api.AgentService, checks map[string]*api.AgentCheck) (ser
 		})
 	}
 	return r, h
+}
+
+// worst is how a row of somebody else is, by all its checks.
+func worst(ids []string, checks map[string]*api.AgentCheck) service.Status {
+	status := service.Passing
+	for _, id := range ids {
+		switch now := service.Status(checks[id].Status); {
+		case now == service.Critical || status == service.Critical:
+			status = service.Critical
+		case now == service.Warning:
+			status = service.Warning
+		}
+	}
+	return status
 }
 
 // given are the tagged addresses that somebody gave to a service: an agent adds its own

@@ -132,7 +132,10 @@ func (p *agentPass) onlyStatus(have, row service.Registration) bool {
 // passing and is not any more is told before the row changes: nothing is passing before it is ready.
 func (p *agentPass) register(ctx context.Context, row service.Registration) error {
 	have, exists := p.rows[row.ID]
-	if exists && have.Status == service.Passing && row.Status != service.Passing {
+	if err := p.clear(ctx, have); err != nil {
+		return err
+	}
+	if exists && have.Meta[service.Owner] != service.Adopted && have.Status == service.Passing && row.Status != service.Passing {
 		if err := p.update(ctx, checkPrefix+row.ID, row.Status, row.Output); err != nil {
 			return err
 		}

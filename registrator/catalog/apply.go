@@ -109,6 +109,7 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 	for _, row := range changes.Put {
 		u := c.put(row)
 		u.ops = append(u.ops, c.dropChecks(row, checks[row.ID])...)
+		u.ops = append(u.ops, c.dropTheirs(u.ops, row, o.held[row.ID])...)
 		if c.refused.due(u.id, u.row, now) {
 			units = append(units, u)
 		}

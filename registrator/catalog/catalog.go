@@ -72,6 +72,10 @@ type Options struct {
 
 	Namespace, Partition string // Consul Enterprise; empty otherwise
 
+	// Adopts says which rows without the owner mark are to be taken over, by ID: they make no node
+	// somebody else's. Nil for none.
+	Adopts func(id string) bool
+
 	Log hclog.Logger
 }
 
@@ -108,7 +112,7 @@ type Observed struct {
 	exists        bool
 	foreignChecks bool // the node has checks of its own that are not ours
 
-	held map[string]heldRow // in agent mode: what registrations do not tell of our rows, by ID
+	held map[string]heldRow // what registrations do not tell of rows, by ID; in catalog mode of those to adopt
 }
 
 // Observed reads our node. An error means that nothing is known; it wraps ErrAgent, ErrForeign or
@@ -137,6 +141,7 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 		list = &api.CatalogNodeServiceList{}
 	}
 	o := Observed{exists: list.Node != nil, Rows: rows(list.Services, checks)}
+	o.held = c.adoptable(o.Rows, checks)
 	o.foreignChecks = slices.ContainsFunc(checks, func(k *api.HealthCheck) bool {
 		return k.ServiceID == "" && k.CheckID != AliveID
 	})
@@ -149,7 +154,10 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 
 // inUse reports whether the node has services or checks of others.
 func (o Observed) inUse() bool {
-	return o.foreignChecks || slices.ContainsFunc(o.Rows, func(r service.Registration) bool { return !r.Owned() })
+	return o.foreignChecks || slices.ContainsFunc(o.Rows, func(r service.Registration) bool {
+		_, adoptable := o.held[r.ID]
+		return !r.Owned() && !adoptable
+	})
 }
 
 // mayWrite refuses a node name that is somebody else's.
