@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairway/confgen/ctmpl"
 	"fairway/confgen/docker"
 	"fairway/confgen/proxy"
 	"fairway/confgen/watch"
@@ -43,7 +44,7 @@ type front struct {
 
 // newFront builds the parts of a proxy; nothing is contacted or written yet. A process that runs
 // already is taken over when the options ask for the same one.
-func newFront(opt Options, d *daemon.Daemon, watcher *watch.Watcher, running *process) (*front, error) {
+func newFront(opt Options, d *daemon.Daemon, watcher *watch.Watcher, follow *ctmpl.Follower, running *process) (*front, error) {
 	f := &front{
 		opt: opt, d: d, log: d.Log, watcher: watcher, wake: reconcile.NewWake(),
 		again: make(chan os.Signal, 1), ended: make(chan struct{}),
@@ -54,11 +55,12 @@ func newFront(opt Options, d *daemon.Daemon, watcher *watch.Watcher, running *pr
 	// A template that is broken at the start is not the end: it may be mended, and until then
 	// the proxy goes on with what it has.
 	var err error
-	f.source, err = newSource(opt.Proxy.Kind, opt.Template, f.log.Named("templates"))
+	f.source, err = newSource(opt, follow, f.log.Named("templates"))
 	if err != nil && (opt.Once || opt.DryRun) {
 		return nil, exit(exitInvalid, err)
 	}
 	f.secrets = newSecrets(opt, f.log.Named("certificates"))
+	f.closers = append(f.closers, f.source.close)
 	f.process = running
 	if running == nil || !running.fits(opt.Proxy) {
 		if f.process, err = newProcess(opt.Proxy, f.log.Named("proxy")); err != nil {

@@ -173,7 +173,7 @@ func (p *program) again(ctx context.Context, group *errgroup.Group) error {
 			if f != nil {
 				running = f.process
 			}
-			if f, err = newFront(opt, p.d, p.watcher, running); err != nil {
+			if f, err = newFront(opt, p.d, p.watcher, p.follow, running); err != nil {
 				return discard(fmt.Errorf("proxy %s: %w", opt.Name, err))
 			}
 			if f.source.Err() != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 )
 
 // The exit codes of --once and --dry-run beside the common ones. 2 stays what it is everywhere,
@@ -48,13 +49,16 @@ func once(ctx context.Context, config Config, d *daemon.Daemon, out io.Writer) e
 		return err
 	}
 	defer p.close()
-	view, err := p.await(ctx)
+	defer p.background(ctx)()
+	limit := time.NewTimer(config.Proxies[0].Timeout)
+	defer limit.Stop()
+	view, err := p.await(ctx, limit.C)
 	if err != nil {
 		return err
 	}
 	var results []error
 	for _, f := range p.fronts.all() {
-		if err := f.once(ctx, view, out); err != nil {
+		if err := p.once(ctx, f, view, limit.C, out); err != nil {
 			results = append(results, err)
 		}
 	}
@@ -87,14 +91,17 @@ func worst(results []error, of int) error {
 	return found
 }
 
-// once makes this proxy equal to the catalog one time, or prints what that would change.
-func (f *front) once(ctx context.Context, view watch.View, out io.Writer) error {
+// once makes one proxy equal to the catalog one time, or prints what that would change.
+func (p *program) once(ctx context.Context, f *front, view watch.View, limit <-chan time.Time, out io.Writer) error {
 	store := f.secrets.now()
 	table := route.Build(view.Snapshot, store.routing(f.opt.Routing))
 	for _, problem := range table.Problems {
 		warnProblem(f.log, problem)
 	}
-	files, err := renderWith(f.source, store, render.View{Table: table, Settings: f.opt.Render})
+	files, err := p.render(ctx, f, store, render.View{Table: table, Settings: f.opt.Render}, limit)
+	if _, coded := errors.AsType[cli.ExitCoder](err); coded {
+		return err
+	}
 	if err != nil {
 		return exit(exitInvalid, err)
 	}
@@ -117,20 +124,22 @@ func (f *front) once(ctx context.Context, view watch.View, out io.Writer) error 
 	return nil
 }
 
-// await follows Consul until there is a complete snapshot, or says what is missing.
-func (p *program) await(ctx context.Context) (watch.View, error) {
-	watching, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- p.watcher.Run(watching) }()
-	defer func() {
-		stop()
-		if err := <-ended; err != nil {
+// background follows Consul until the function that it returns is called.
+func (p *program) background(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.follow.Run(ctx) })
+	return func() {
+		cancel()
+		if err := group.Wait(); err != nil {
 			p.d.Log.Warn("consul was not followed to the end", "err", err)
 		}
-	}()
-	timeout := p.config.Proxies[0].Timeout
-	limit := time.NewTimer(timeout)
-	defer limit.Stop()
+	}
+}
+
+// await waits until there is a complete snapshot, or says what is missing.
+func (p *program) await(ctx context.Context, limit <-chan time.Time) (watch.View, error) {
 	for {
 		if view, known := p.watcher.Latest(); known {
 			return view, nil
@@ -139,7 +148,7 @@ func (p *program) await(ctx context.Context) (watch.View, error) {
 		case <-p.wake:
 		case <-ctx.Done():
 			return watch.View{}, ctx.Err()
-		case <-limit.C:
+		case <-limit:
 			s := p.watcher.Status(ctx)
 			why := []string{s.Err}
 			if s.Held != "" {
@@ -148,7 +157,31 @@ func (p *program) await(ctx context.Context) (watch.View, error) {
 			if len(s.Missing) > 0 {
 				why = append(why, "not answered: "+strings.Join(s.Missing, ", "))
 			}
-			return watch.View{}, exit(exitTimeout, fmt.Errorf("no complete answer of consul within %s: %s", timeout, strings.Join(why, "; ")))
+			return watch.View{}, p.late(strings.Join(why, "; "))
+		}
+	}
+}
+
+func (p *program) late(why string) error {
+	return exit(exitTimeout, fmt.Errorf("no complete answer of consul within %s: %s", p.config.Proxies[0].Timeout, why))
+}
+
+// render prints a proxy's files, as soon as all is known that its templates ask for.
+func (p *program) render(ctx context.Context, f *front, store inventory, view render.View, limit <-chan time.Time) ([]render.File, error) {
+	for {
+		files, err := renderWith(f.source, store, view)
+		if !errors.Is(err, errPending) {
+			if err == nil {
+				err = f.source.Err()
+			}
+			return files, err
+		}
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-limit:
+			return nil, p.late(err.Error())
 		}
 	}
 }

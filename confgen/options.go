@@ -31,6 +31,9 @@ type Options struct {
 	Certificates Certificates
 	Template     []string // files and folders that override the default templates
 
+	NoDefaults    bool // Template is all there is
+	TemplateConns int  // connections to Consul for what templates ask for
+
 	Snapshot   string // file; "" keeps none
 	Control    string // socket on which the running confgen takes orders
 	Resync     time.Duration
@@ -82,8 +85,8 @@ func optionsFrom(ctx context.Context, c settings, child []string) (Options, erro
 			Instance: c.String("instance"), Snippets: c.StringSlice("allow-snippets"),
 		},
 		Render:   render.DefaultSettings(),
-		Template: c.StringSlice("template"),
-		Resync:   c.Duration("resync"), EmptyGrace: c.Duration("empty-grace"),
+		Template: c.StringSlice("template"), NoDefaults: c.Bool("no-default-templates"), TemplateConns: c.Int("template-connections"),
+		Resync: c.Duration("resync"), EmptyGrace: c.Duration("empty-grace"),
 		Once: c.Bool("once"), DryRun: c.Bool("dry-run"), Diff: c.Bool("diff"), Timeout: c.Duration("timeout"),
 		Proxy: Proxy{
 			Kind: c.String("proxy"), Dir: c.String("dir"), Child: child,
@@ -131,6 +134,12 @@ func (o *Options) readProxy(c settings) error {
 	}
 	if n := o.Consul.MaxConns; n < watch.MinConnections {
 		return c.refuse("consul-connections", " %d: want at least %d", n, watch.MinConnections)
+	}
+	if o.TemplateConns < 2 {
+		return c.refuse("template-connections", " %d: want at least 2", o.TemplateConns)
+	}
+	if o.NoDefaults && len(o.Template) == 0 {
+		return c.refuse("no-default-templates", ": only together with templates of your own")
 	}
 	for _, path := range o.Template {
 		if _, err := os.Stat(path); err != nil {

@@ -27,7 +27,7 @@ func (p place) String() string {
 var modes = []string{"config", "once", "timeout", "dry-run", "diff"}
 
 // shared are the settings that all proxies of one program have in common, besides consul-… and guard-….
-var shared = []string{"routing-prefix", "state-dir", "empty-grace", "log-level", "log-json", "http-addr"}
+var shared = []string{"routing-prefix", "state-dir", "empty-grace", "template-connections", "log-level", "log-json", "http-addr"}
 
 // groups are blocks whose settings' flags begin with a word.
 var groups = []struct{ prefix, block string }{

@@ -184,7 +184,7 @@ func offline(c *cli.Context) (*front, error) {
 	for _, opt := range config.Proxies {
 		if opt.Name == c.String("name") || c.String("name") == "" && len(config.Proxies) == 1 {
 			opt.Once = true // it waits for its turn, as nobody wakes it
-			return newFront(opt, d, nil, nil)
+			return newFront(opt, d, nil, nil, nil)
 		}
 	}
 	return nil, daemon.Usagef("--name %q: want the name of one of the %d proxies", c.String("name"), len(config.Proxies))

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairway/confgen/ctmpl"
 	"fairway/confgen/proxy"
 	"fairway/confgen/watch"
 	"fairway/internal/consul"
@@ -41,6 +42,7 @@ type program struct {
 	d       *daemon.Daemon
 	wake    reconcile.Wake // what --once waits with
 	watcher *watch.Watcher
+	follow  *ctmpl.Follower // of what templates ask for
 	fronts  fronts
 	reload  reloadState
 }
@@ -61,8 +63,15 @@ func newProgram(config Config, d *daemon.Daemon, consulPart func(error)) (*progr
 	if err != nil {
 		return nil, daemon.Usagef("%w", err)
 	}
+	// Connections of their own: a template that asks for much does not delay the routes.
+	forTemplates := opt.Consul
+	forTemplates.MaxConns = opt.TemplateConns
+	if client, err = consul.New(forTemplates); err != nil {
+		return nil, daemon.Usagef("%w", err)
+	}
+	p.follow = ctmpl.NewFollower(client, opt.TemplateConns, d.Log.Named("templates"), p.changed)
 	for _, opt := range config.Proxies {
-		f, err := newFront(opt, d, p.watcher, nil)
+		f, err := newFront(opt, d, p.watcher, p.follow, nil)
 		if err != nil {
 			p.close()
 			return nil, err
@@ -121,6 +130,7 @@ func (p *program) work(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.follow.Run(ctx) })
 	for _, f := range p.fronts.all() {
 		f.run(ctx, group)
 	}

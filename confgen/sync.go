@@ -65,6 +65,11 @@ func (s *syncer) pass(ctx context.Context) error {
 	s.report.holds(store)
 	admitted := s.quarantine.admit(view.Snapshot, s.files.edition())
 	made, err := s.make(store, admitted)
+	if errors.Is(err, errPending) { // as with the catalog: the answers wake us
+		s.proxy.Show(err)
+		s.report.setError(err)
+		return nil
+	}
 	if err != nil {
 		if s.isolated(ctx, store, view.Snapshot, made, err) {
 			return s.pass(ctx)

@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"fairway/confgen/ctmpl"
 	"fairway/confgen/render"
 	"fairway/templates"
 
@@ -36,16 +38,32 @@ type source struct {
 	stamp   string           // of the files that were read
 	reading int              // counts what was parsed
 	printed int              // the reading that was executed last
+
+	own    ownTemplates // in consul-template's dialect
+	readOf error        // why these cannot be read
+	told   string       // what was logged of their errors
 }
 
-// newSource reads the templates. An error leaves a source that can be refreshed.
-func newSource(kind string, paths []string, log hclog.Logger) (*source, error) {
-	s := &source{defaults: templates.HAProxy(), paths: paths, log: log}
-	if kind == "nginx" {
+// newSource reads the templates of a proxy. An error leaves a source that can be refreshed.
+func newSource(opt Options, follow *ctmpl.Follower, log hclog.Logger) (*source, error) {
+	s := &source{
+		defaults: templates.HAProxy(), paths: opt.Template, log: log,
+		own: ownTemplates{dir: opt.Proxy.Dir, follow: follow, all: map[string]*ownTemplate{}},
+	}
+	if opt.Proxy.Kind == "nginx" {
 		s.defaults = templates.Nginx()
 	}
+	if opt.NoDefaults {
+		s.defaults = nil
+	}
 	s.refresh(true)
-	return s, s.parseOf
+	return s, s.Err()
+}
+
+// close stops following what the templates used.
+func (s *source) close() error {
+	s.own.close()
+	return nil
 }
 
 // refresh reads the files again when they have changed, or in any case, and reports whether
@@ -58,24 +76,69 @@ func (s *source) refresh(force bool) bool {
 		return false
 	}
 	s.stamp = stamp
-	layers := append([]fs.FS{}, s.defaults...)
+	var mine []fs.FS
 	for _, path := range s.paths {
-		layers = append(layers, layerOf(path))
+		mine = append(mine, layerOf(path))
 	}
-	r, err := render.New(layers...)
+	changed, err := s.own.read(mine)
+	s.readOf = err
+	if changed {
+		s.reading++
+	}
+	r, err := render.New(slices.Concat(s.defaults, mine)...)
+	if errors.Is(err, render.ErrNothing) && len(s.own.all) > 0 {
+		s.newest, s.good, s.parseOf, s.execOf = nil, nil, nil, nil
+		return true
+	}
 	if s.parseOf = err; err != nil {
 		s.log.Warn("templates cannot be read, the last good ones stay in use", "err", err)
-		return false
+		return changed
 	}
 	s.newest, s.execOf = r, nil
 	s.reading++
 	return true
 }
 
-// Render prints the files of view with the newest templates, else with the last good ones.
+// Render prints the files of view, those of the operator's own templates among them, which come
+// in the place of others of the same name.
 func (s *source) Render(view render.View) ([]render.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	own, err := s.own.render()
+	s.tellOwn()
+	if err != nil {
+		return nil, err
+	}
+	files, err := s.render(view)
+	if err != nil || len(own) == 0 {
+		return files, err
+	}
+	files = slices.DeleteFunc(files, func(f render.File) bool {
+		return slices.ContainsFunc(own, func(o render.File) bool { return o.Path == f.Path })
+	})
+	files = append(files, own...)
+	slices.SortFunc(files, func(a, b render.File) int { return strings.Compare(a.Path, b.Path) })
+	return files, nil
+}
+
+// tellOwn logs what is wrong with own templates, once.
+func (s *source) tellOwn() {
+	text := ""
+	if err := s.own.Err(); err != nil {
+		text = oneLine(err)
+	}
+	if text != s.told && text != "" {
+		s.log.Warn("template cannot be used, its last good file stays in use", "err", text)
+	}
+	s.told = text
+}
+
+// render prints the files of view with the newest templates, else with the last good ones.
+func (s *source) render(view render.View) ([]render.File, error) {
+	if s.newest == nil && s.parseOf == nil { // all are the operator's own
+		s.printed = s.reading
+		return nil, nil
+	}
 	if s.newest == nil {
 		return nil, fmt.Errorf("templates: %w", s.parseOf)
 	}
@@ -109,7 +172,7 @@ func (s *source) edition() int {
 func (s *source) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.parseOf, s.execOf)
+	return errors.Join(s.parseOf, s.execOf, s.readOf, s.own.Err())
 }
 
 // watch calls wake whenever the files have changed, and after every signal on again.

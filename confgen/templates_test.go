@@ -34,7 +34,7 @@ func TestSource_F41_brokenTemplates(t *testing.T) {
 
 	// At the start there is no last good one: an error with file and line, until it is mended.
 	write("one\n{{nonsense}}")
-	s, err := newSource("haproxy", []string{dir}, hclog.NewNullLogger())
+	s, err := newSource(Options{Proxy: Proxy{Kind: "haproxy"}, Template: []string{dir}}, nil, hclog.NewNullLogger())
 	if err == nil || !strings.Contains(err.Error(), "mine.tmpl:2") {
 		t.Errorf("at the start: %v", err)
 	}
@@ -79,7 +79,7 @@ func TestSource_oneFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := newSource("nginx", []string{filepath.Join(dir, "mine.tmpl")}, hclog.NewNullLogger())
+	s, err := newSource(Options{Proxy: Proxy{Kind: "nginx"}, Template: []string{filepath.Join(dir, "mine.tmpl")}}, nil, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,7 @@ consul {
 
 # routing_prefix = "fairway" # labels begin with it
 # empty_grace    = "30s"     # an empty catalog is believed only after this time
+# template_connections = 16  # to Consul, for what templates ask for besides routes
 #: state_dir     = "/var/lib/confgen" # of the saved snapshot; default: .confgen in the first proxy's dir
 # log_level      = "info"
 # log_json       = false
@@ -72,6 +73,7 @@ proxy "edge" {
   dir       = "/fairway/edge" # as confgen sees it; no two proxies may have the same
   #: proxy_dir = "/etc/haproxy" # the same folder as the proxy sees it
   #: templates = ["/etc/fairway/templates"] # files and folders that override defaults; later ones win
+  # no_default_templates = false # true: make no files but those of templates
   # in_place  = false # write into files that are bind-mounted one by one
   #: instance = "edge" # default: the proxy's name
 

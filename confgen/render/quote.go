@@ -13,6 +13,17 @@ import (
 	"github.com/Masterminds/sprig/v3"
 )
 
+// Quoting are the functions that depend on nothing but their arguments and are Fairway's own:
+// those that quote, and generation. Templates in another dialect may call them too.
+func Quoting() template.FuncMap {
+	funcs := (&Renderer{}).funcs()
+	own := template.FuncMap{}
+	for _, name := range []string{"haproxyWord", "haproxyQuote", "nginxQuote", "nginxText", "nginxName", "regexQuote", "hostPort", "mapKey", "comment", "generation"} {
+		own[name] = funcs[name]
+	}
+	return own
+}
+
 // funcs are what templates may call, beside sprig's hermetic functions (those that depend on
 // nothing but their arguments). Each refuses what it cannot print safely: an error, with the
 // template's file and line, is better than a line that a label wrote.

@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -16,6 +17,9 @@ import (
 )
 
 const extension = ".tmpl"
+
+// ErrNothing means that among the templates there is none that makes a file.
+var ErrNothing = errors.New("no template prints anything")
 
 // Renderer holds compiled templates. Every template file name.tmpl whose body prints something
 // is the output file name; files of {{define}} blocks only are not. A Renderer may be used by
@@ -53,7 +57,7 @@ func New(layers ...fs.FS) (*Renderer, error) {
 		}
 	}
 	if len(r.outputs) == 0 {
-		return nil, fmt.Errorf("no template prints anything: a file called NAME%s makes the file NAME", extension)
+		return nil, fmt.Errorf("%w: a file called NAME%s makes the file NAME", ErrNothing, extension)
 	}
 	slices.Sort(r.outputs)
 	return r, nil
