@@ -33,7 +33,7 @@ func TestACL_frontEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		r := &rig{t: t, consul: consul, kind: "haproxy", dir: dir, port: testbed.Port(t), log: &logBuffer{}}
+		r := &rig{t: t, consul: consul, kind: "haproxy", dir: dir, port: testbed.Port(t), log: &testbed.Log{}}
 		code, out := r.once("--once", "--timeout", "2s", "--reload", "command:true", "--consul-token", consul.TokenFor(t, rules))
 		files, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -38,7 +38,7 @@ type rig struct {
 	kind   string
 	dir    string
 	port   int
-	log    *logBuffer
+	log    *testbed.Log
 }
 
 func newRig(t testing.TB, kind string, consulArgs ...string) *rig {
@@ -47,7 +47,7 @@ func newRig(t testing.TB, kind string, consulArgs ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, consul: testbed.Consul(t, consulArgs...), kind: kind, dir: dir, port: testbed.Port(t), log: &logBuffer{}}
+	r := &rig{t: t, consul: testbed.Consul(t, consulArgs...), kind: kind, dir: dir, port: testbed.Port(t), log: &testbed.Log{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log:\n%s", r.log)
@@ -55,23 +55,6 @@ func newRig(t testing.TB, kind string, consulArgs ...string) *rig {
 		_ = os.RemoveAll(dir)
 	})
 	return r
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // options parses a command line for this rig; the last of a flag given twice wins.

@@ -26,7 +26,7 @@ import (
 // aclWorld is a Docker Engine and a Consul that allows nothing without a token.
 func aclWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, engine: testbed.Docker(t), consul: testbed.ConsulACL(t), log: &logBuffer{}}
+	w := &world{t: t, engine: testbed.Docker(t), consul: testbed.ConsulACL(t), log: &testbed.Log{}}
 	w.engine.Image("web")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -184,7 +184,7 @@ func (b bench) register(client *api.Client, node string) error {
 // live runs the session and the election until the session stands and the reaper is elected, or
 // something is refused.
 func (b bench) live(client *api.Client, node string, until ...func() error) error {
-	log := &logBuffer{}
+	log := &testbed.Log{}
 	failed := make(chan error, 100)
 	l := liveness.New(client, liveness.Options{
 		Node: node, TTL: liveness.MinTTL, ReapAfter: time.Millisecond,
@@ -208,7 +208,7 @@ func (b bench) live(client *api.Client, node string, until ...func() error) erro
 			err = errors.New(text)
 			return nil
 		}
-		if log.count("elected to watch") == 0 {
+		if log.Count("elected to watch") == 0 {
 			return errors.New("neither")
 		}
 		for _, ok := range until {

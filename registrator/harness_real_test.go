@@ -41,13 +41,13 @@ type world struct {
 	t      *testing.T
 	engine *testbed.Engine
 	consul *testbed.ConsulServer
-	log    *logBuffer
+	log    *testbed.Log
 	admin  string // address of the admin listener of the registrator that runs
 }
 
 func newWorld(t *testing.T, dockerd ...string) *world {
 	t.Helper()
-	w := &world{t: t, engine: testbed.Docker(t, dockerd...), consul: testbed.Consul(t), log: &logBuffer{}}
+	w := &world{t: t, engine: testbed.Docker(t, dockerd...), consul: testbed.Consul(t), log: &testbed.Log{}}
 	w.engine.Image("web")
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -26,7 +26,7 @@ func TestConsulOutages(t *testing.T) {
 	stop := w.start()
 	w.sub("C96_awayAtTheStart", func(t *testing.T, w *world) {
 		testbed.Eventually(t, soon, "registrator says that consul is away", func() error {
-			if w.log.count("condition=consul") == 0 {
+			if w.log.Count("condition=consul") == 0 {
 				return errors.New("not yet")
 			}
 			return nil
@@ -37,7 +37,7 @@ func TestConsulOutages(t *testing.T) {
 		w.consul.Start()
 		w.row(id("first"), passing)
 		w.ready()
-		if n := w.log.count("[WARN]  registrator: not ready, trying again until it is: condition=consul"); n != 1 {
+		if n := w.log.Count("[WARN]  registrator: not ready, trying again until it is: condition=consul"); n != 1 {
 			t.Errorf("the outage was logged %d times", n)
 		}
 	})
@@ -134,7 +134,7 @@ func TestDockerOutages(t *testing.T) {
 		if got := w.index(); got != index {
 			t.Errorf("rows of containers that never stopped were written: index %d to %d", index, got)
 		}
-		if n := w.log.count("not ready, trying again until it is: condition=docker:") + w.log.count("not ready, trying again until it is: condition=docker "); n > 1 {
+		if n := w.log.Count("not ready, trying again until it is: condition=docker:") + w.log.Count("not ready, trying again until it is: condition=docker "); n > 1 {
 			t.Errorf("the outage was logged %d times", n)
 		}
 		w.run("after", "web")
@@ -334,7 +334,7 @@ func TestExit_C102(t *testing.T) {
 // TestACL_C106 gives registrator a token that may not write one service.
 func TestACL_C106(t *testing.T) {
 	const master = "11111111-2222-3333-4444-555555555555"
-	w := &world{t: t, engine: testbed.Docker(t), log: &logBuffer{}}
+	w := &world{t: t, engine: testbed.Docker(t), log: &testbed.Log{}}
 	w.consul = testbed.Consul(t, "-hcl", `acl { enabled = true  default_policy = "allow"  tokens { initial_management = "`+master+`" } }`)
 	w.engine.Image("web")
 	asMaster := &api.WriteOptions{Token: master}
@@ -356,7 +356,7 @@ func TestACL_C106(t *testing.T) {
 	if got := w.metric("refused_rows"); got != 1 {
 		t.Errorf("refused_rows is %v", got)
 	}
-	if n := w.log.count("consul refuses a row"); n != 1 {
+	if n := w.log.Count("consul refuses a row"); n != 1 {
 		t.Errorf("the refusal was logged %d times", n)
 	}
 	transactions := w.metric("transactions_total")

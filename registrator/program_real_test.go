@@ -25,11 +25,11 @@ func TestProgram(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
-	command := func(args ...string) (*exec.Cmd, *logBuffer) {
+	command := func(args ...string) (*exec.Cmd, *testbed.Log) {
 		cmd := exec.Command(binary, args...)
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+w.engine.Host, "CONSUL_HTTP_ADDR="+w.consul.Addr,
 			"REGISTRATOR_NODE_NAME="+testNode, "REGISTRATOR_HTTP_ADDR=off", "REGISTRATOR_RESYNC=")
-		said := &logBuffer{}
+		said := &testbed.Log{}
 		cmd.Stdout, cmd.Stderr = said, said
 		return cmd, said
 	}

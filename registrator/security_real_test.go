@@ -287,7 +287,7 @@ func TestMutualTLS(t *testing.T) {
 	dir, foreign := certificates(t)
 	file := func(name string) string { return filepath.Join(dir, name) }
 	https := testbed.Port(t)
-	w := &world{t: t, log: &logBuffer{}}
+	w := &world{t: t, log: &testbed.Log{}}
 	w.engine = testbed.Docker(t, "--host", "tcp://0.0.0.0:2376", "--tlsverify",
 		"--tlscacert", file("ca.pem"), "--tlscert", file("cert.pem"), "--tlskey", file("key.pem"))
 	w.consul = testbed.Consul(t, "-hcl", fmt.Sprintf(`ports { https = %d }

@@ -16,6 +16,7 @@ import (
 
 	"fairway/internal/daemon"
 	"fairway/internal/reconcile"
+	"fairway/internal/testbed"
 	"fairway/registrator/catalog"
 	"fairway/registrator/docker"
 	"fairway/registrator/health"
@@ -50,8 +51,8 @@ func (w *worlds) Apply(_ context.Context, _ catalog.Observed, c service.Changes)
 	return w.result, w.applyErr
 }
 
-func newTestSyncer(w *worlds, wake reconcile.Wake) (*syncer, *logBuffer) {
-	log := &logBuffer{}
+func newTestSyncer(w *worlds, wake reconcile.Wake) (*syncer, *testbed.Log) {
+	log := &testbed.Log{}
 	d := daemon.ForTest(hclog.New(&hclog.LoggerOptions{Output: log}), "")
 	again := time.AfterFunc(time.Hour, wake.Now)
 	again.Stop()
@@ -78,7 +79,7 @@ func TestPass_aFailedReadWritesNothing(t *testing.T) {
 		if len(w.applied) != 0 {
 			t.Errorf("%s: applied %v", name, w.applied)
 		}
-		if n := log.count(name + " is away"); n != 1 {
+		if n := log.Count(name + " is away"); n != 1 {
 			t.Errorf("%s: the outage was logged %d times:\n%s", name, n, log)
 		}
 	}
@@ -111,7 +112,7 @@ func TestPass_troubleIsToldOnceAndItsEnd(t *testing.T) {
 		}
 	}
 	for _, once := range []string{"consul refuses a row", "container cannot be read"} {
-		if n := log.count(once); n != 1 {
+		if n := log.Count(once); n != 1 {
 			t.Errorf("%q %d times:\n%s", once, n, log)
 		}
 	}
@@ -121,7 +122,7 @@ func TestPass_troubleIsToldOnceAndItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := log.count("all containers are registered"); n != 1 {
+	if n := log.Count("all containers are registered"); n != 1 {
 		t.Errorf("the end was told %d times:\n%s", n, log)
 	}
 }
@@ -172,7 +173,7 @@ func TestPass_freshWordsAtMostOnceAMinute(t *testing.T) {
 				t.Errorf("written without a change: %q", got)
 			}
 		}
-		if n := log.count("changed: "); n != 0 {
+		if n := log.Count("changed: "); n != 0 {
 			t.Errorf("words alone are told:\n%s", log)
 		}
 	})
@@ -197,7 +198,7 @@ func TestPass_troubleSaysWhetherAnythingIsRegistered(t *testing.T) {
 		"nothing of the container is registered: container=web label=fairway.host",
 		"the rest of the container is registered: container=other label=SERVICE_a.b",
 	} {
-		if log.count(want) != 1 {
+		if log.Count(want) != 1 {
 			t.Errorf("the log lacks %q:\n%s", want, log)
 		}
 	}

@@ -101,7 +101,7 @@ func TestChild_F43_F44_endsInTimeWithItsWorkers(t *testing.T) {
 func TestChild_F44_restartsAfterItsMasterDied(t *testing.T) {
 	dir := t.TempDir()
 	var starts atomic.Int32
-	var out output
+	var out testbed.Log
 	script := `echo $$ >` + dir + `/master; sleep 60 & echo $! >>` + dir + `/workers; touch ` + dir + `/up; wait`
 	c, _, _ := childOf(t, ChildOptions{Restart: true, Stdout: &out, Stderr: &out, BeforeStart: func() error { starts.Add(1); return nil }}, script)
 	waitFor(t, dir+"/up")

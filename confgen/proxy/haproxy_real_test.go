@@ -27,7 +27,7 @@ type rig struct {
 	stop   context.CancelFunc
 	ended  chan error
 	exit   error
-	output *output
+	output *testbed.Log
 }
 
 // newRig makes the folder and the target; nothing runs yet.
@@ -37,7 +37,7 @@ func newRig(t testing.TB, change ...func(*Options, *HAProxy)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, wakes: make(chan struct{}, 1), output: &output{}}
+	r := &rig{t: t, wakes: make(chan struct{}, 1), output: &testbed.Log{}}
 	t.Cleanup(func() {
 		r.kill(syscall.SIGTERM)
 		if t.Failed() {

@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"fairway/confgen/render"
@@ -99,22 +97,4 @@ func mustRun[T any](t testing.TB) func(T, error) T {
 		}
 		return v
 	}
-}
-
-// output keeps what processes print.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }

@@ -26,7 +26,7 @@ type ConsulServer struct {
 	serf   int // port of its gossip, for agents that join
 	dir    string
 	args   []string
-	output lockedBuffer
+	output Log
 	proc   *process
 }
 

@@ -31,7 +31,7 @@ type Engine struct {
 
 	t      testing.TB
 	args   []string
-	output lockedBuffer
+	output Log
 	proc   *process
 }
 

@@ -3,7 +3,6 @@
 package testbed
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -93,12 +92,12 @@ func Eventually(t testing.TB, within time.Duration, what string, ok func() error
 // process is a program that a test started; its output is shown when the test fails.
 type process struct {
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output *Log
 	ended  chan struct{}
 }
 
 // startProcess starts a program in a process group of its own.
-func startProcess(t testing.TB, output *lockedBuffer, name string, args ...string) *process {
+func startProcess(t testing.TB, output *Log, name string, args ...string) *process {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -140,26 +139,6 @@ func (p *process) err() error {
 	default:
 		return nil
 	}
-}
-
-// lockedBuffer keeps what processes print.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-// tail returns the end of it.
-func (b *lockedBuffer) tail() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.buf.Bytes()
-	return string(s[max(0, len(s)-4000):])
 }
 
 // tempDir is t.TempDir for processes that may still write while it is removed.
