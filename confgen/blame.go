@@ -2,6 +2,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,12 +26,9 @@ func blamed(files []render.File, table route.Table, words string) []string {
 	}
 	var list []string
 	add := func(service string) {
-		for _, known := range list {
-			if known == service {
-				return
-			}
+		if !slices.Contains(list, service) {
+			list = append(list, service)
 		}
-		list = append(list, service)
 	}
 	for _, hit := range placeInFile.FindAllStringSubmatch(words, -1) {
 		number, err := strconv.Atoi(hit[2])

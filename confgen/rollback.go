@@ -217,4 +217,3 @@ func listGenerations(c *cli.Context) error {
 	}
 	return w.Flush()
 }
-

@@ -18,7 +18,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	beTheProgram()
+	goleak.VerifyTestMain(m)
+}
 
 // The article's story: a service appears, is scaled up and down, and goes.
 func TestRun_followsTheCatalog_F3_F5_F39_F49(t *testing.T) {
