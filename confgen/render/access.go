@@ -125,18 +125,11 @@ func chunks(text string) ([]string, error) {
 // Sets are the names of the sets of pages that locations of a server block answer with.
 func (v VirtualServer) Sets() []string {
 	var list []string
-	var walk func([]Location)
-	walk = func(locations []Location) {
-		for _, l := range locations {
-			if l.Options != nil && l.Options.Errors != "" && !slices.Contains(list, l.Options.Errors) {
-				list = append(list, l.Options.Errors)
-			}
-			walk(l.Inner)
+	for l := range v.all {
+		if l.Options != nil && l.Options.Errors != "" && !slices.Contains(list, l.Options.Errors) {
+			list = append(list, l.Options.Errors)
 		}
 	}
-	walk(v.Locations)
-	walk(v.Named)
-	walk(v.Targets)
 	slices.Sort(list)
 	return list
 }

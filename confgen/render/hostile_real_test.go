@@ -22,6 +22,7 @@ blog n1 10.0.0.3:80 passing 3 "fairway-host=~^blog[0-9]\\.test$" "fairway-rewrit
 shop-api n1 10.0.0.4:80 passing 3 fairway-host=shop.test fairway-path=/shop-api fairway-strip=true "fairway-rewrite=~^/shop(.*)$ => /$1/shop" fairway-timeout-server=7s fairway-timeout-tunnel=7s fairway-timeout-queue=7s fairway-timeout-connect=7s fairway-balance=header:X-Shop "fairway-headers-request=X-Shop: a; +Y-Shop: b" "fairway-headers-response=Z-Shop: a" fairway-allow=10.0.0.0/8 fairway-deny=10.0.0.0/16 "fairway-check=GET /shop 201" fairway-check-interval=7s fairway-maxconn=7 fairway-slowstart=7s
 shop-when n1 10.0.0.7:80 passing 3 fairway-host=shop.test fairway-path=/cart "fairway-header=X-Shop: 10.0.0.7" fairway-methods=GET fairway-query=shop
 shop-kept n1 10.0.0.8:80 passing 3 fairway-host=shop-kept.test fairway-auth=staff fairway-rate=7/1s,burst=7,key=header:X-Shop fairway-inflight=77 fairway-body-max=777 fairway-cors=https://shop.test fairway-errors=brand fairway-retry-on=connect
+shop-asks n1 10.0.0.9:80 passing 3 fairway-host=shop-asks.test fairway-forward-auth=http://shop/in fairway-mirror=shop
 shop-old n1 10.0.0.5:80 passing 3 fairway-host=shop-new.test fairway-redirect-from=shop-old.test
 shop-gone n1 10.0.0.6:80 passing 3 fairway-host=shop-gone.test "fairway-redirect=301 https://shop.test/gone"
 `

@@ -16,12 +16,12 @@ var pieces = []string{
 	"true", "false", "0", "256", "-1", "99999999999999999999", "web", "default_server", "return 200", "acl x", "}\nserver {", "} location / { return 200; }", "-- ", " -f /etc/passwd ", "// comment", "null",
 	"5s", "100ms", "/p => /q", "~^/(a)$ => /$1", " => ", "$1", "Name: ", "; ", "+X-A: b", "-X-B", "X-C: ", `\;`, "header:", "leastconn", "source",
 	"https", "grpcs", "h2c", "fcgi", "v1", "v2", "none", "system", "staff", "shop", "5432", "302 /", "301 https://x.test/", "redirect", "only", "max-age=1", "GET /x 200", "off", "GET,POST", "a=b&c", "~^x", "cookie:", "cookie", "10.0.0.0/8", "::/0",
-	"10/1s", ",burst=2", ",key=header:X-A", "10k", "502", "connect", "https://a.test", "https://*.b.test:1", "credentials", "brand", "http-request deny", "return 200;",
+	"10/1s", ",burst=2", ",key=header:X-A", "10k", "502", "connect", "https://a.test", "https://*.b.test:1", "credentials", "brand", "http-request deny", "return 200;", "http://shop/", "http://10.0.0.1:9/",
 }
 
 var hostileKeys = []string{
 	"host", "path", "port", "default", "entrypoints", "weight", "priority", "enable", "x-host", "x-path", "a b-host", "host\n", "hots", "auth", "é-host",
-	"auth", "rate", "inflight", "body-max", "retry-on", "cors", "errors", "snippet-haproxy", "snippet-nginx", "queue", "instance",
+	"auth", "rate", "inflight", "body-max", "retry-on", "cors", "errors", "snippet-haproxy", "snippet-nginx", "queue", "instance", "forward-auth", "mirror",
 	"methods", "header", "query", "x-methods", "x-header", "x-query", "strip", "rewrite", "timeout-connect", "timeout-server", "timeout-tunnel", "timeout-queue", "x-strip", "x-rewrite",
 	"cert", "client-ca", "proto", "backend-verify", "backend-sni", "backend-cert", "fcgi-root", "proxy-protocol", "tcp", "sni",
 	"check", "check-interval", "check-fall", "retries", "compress", "sticky", "maxconn", "backup", "slowstart", "allow", "deny", "redirect", "redirect-from", "tls", "hsts", "balance", "headers-request", "headers-response",

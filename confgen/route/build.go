@@ -24,7 +24,7 @@ func Build(s Snapshot, set Settings) Table {
 	for i := range services {
 		claims = b.service(&services[i], claims)
 	}
-	routes := b.settle(b.admit(b.pools(claims)))
+	routes := b.settle(b.helpers(b.admit(b.pools(claims))))
 	handshakes := b.handshakes(routes)
 	sortProblems(b.problems)
 	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })

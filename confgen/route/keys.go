@@ -32,13 +32,13 @@ var keys = map[string]support{
 
 	"cert": works, "client-ca": works,
 	"proto": works, "fcgi.root": works, "backend.verify": works, "backend.sni": works, "backend.cert": works, "proxy-protocol": works,
-	"mirror": later,
+	"mirror": works, "forward-auth": works,
 
 	"auth": works, "rate": works, "inflight": works, "body-max": works, "retry-on": works, "cors": works, "errors": works,
 	"snippet.haproxy": works, "snippet.nginx": works, "queue": works, "drain": works, "instance": works,
 	"methods": works, "header": works, "query": works,
 
-	"tcp": guards, "sni": guards, "forward-auth": guards,
+	"tcp": guards, "sni": guards,
 }
 
 // harmless are values of keys not supported yet that ask for what happens anyway.

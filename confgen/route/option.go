@@ -63,6 +63,14 @@ var optionKeys = map[string]option{
 		read:   readSlowStart,
 		unable: map[Proxy]string{Nginx: "nginx has no slow start in its open edition; leave the label out"},
 	},
+	"forward-auth": {
+		read:   readForwardAuth,
+		unable: map[Proxy]string{HAProxy: "HAProxy cannot ask another service about a request without an agent of its own; write auth=LIST, or serve the route by nginx"},
+	},
+	"mirror": {
+		read:   readMirror,
+		unable: map[Proxy]string{HAProxy: "HAProxy cannot copy requests without an agent of its own; leave the label out, or serve the route by nginx"},
+	},
 	"auth":            {read: readAuth},
 	"rate":            {read: readRate},
 	"inflight":        {read: readInFlight},
@@ -96,7 +104,7 @@ var optionKeys = map[string]option{
 // restricts are keys without which a route would let in what they keep out: when their value
 // cannot be used the route is withheld.
 var restricts = map[string]bool{
-	"allow": true, "deny": true, "redirect": true, "proto": true, "auth": true, "rate": true, "inflight": true, "body-max": true,
+	"allow": true, "deny": true, "redirect": true, "proto": true, "auth": true, "forward-auth": true, "rate": true, "inflight": true, "body-max": true,
 }
 
 // drains says where the time belongs that a stopping instance has: no front end decides it.

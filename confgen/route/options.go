@@ -47,6 +47,8 @@ type Options struct {
 	BodyMax         int64          `json:",omitzero"`  // bytes; more is answered with 413
 	RetryOn         []string       `json:",omitempty"` // what is tried again; none for the default, "off" for nothing
 	CORS            *CORS          `json:",omitempty"`
+	ForwardAuth     *ForwardAuth   `json:",omitempty"`
+	Mirror          *Mirror        `json:",omitempty"`
 	Errors          string         `json:",omitzero"`  // name of the set of pages that the front end answers with
 	Snippet         []string       `json:",omitempty"` // raw lines of the proxy's configuration
 
