@@ -28,9 +28,15 @@ func childOf(t *testing.T, opt ChildOptions, script string) (*Child, context.Can
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx) }()
-	t.Cleanup(cancel)
+	ended, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- c.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done // it writes into a folder that goes
+	})
 	return c, cancel, ended
 }
 
