@@ -55,7 +55,9 @@ func TestMeasureNodes(t *testing.T) {
 		"nodes", "rows", "time for these to join", "connections to Consul", "idle: CPU of the three servers", "raft writes/s", "CPU of all registrators",
 		"50 changes/s: CPU of the three servers", "raft writes/s", "last change → catalog right", "memory of the largest server",
 	}, rows)
-	if len(counts) > 1 {
+	if most < 100 {
+		fmt.Println("Too few nodes to say what many more would cost.")
+	} else {
 		fixed, slope := line(counts, idle)
 		busyFixed, busySlope := line(counts, busy)
 		fmt.Printf("Least squares, CPU of the three servers in %% of one core: idle %.2f + %.4f × nodes, at 50 changes/s %.2f + %.4f × nodes.\nAt 5,000 nodes of %d containers that is %s idle and %s at 50 changes/s.\n\n",
