@@ -109,6 +109,17 @@ func TestSwarmServices(t *testing.T) {
 		if now := w.engine.Run("ps", "-q", "--no-trunc", "--filter", "label=com.docker.swarm.service.name=shop"); now != before {
 			t.Errorf("containers %s, then %s", before, now)
 		}
+		var said strings.Builder
+		opt := w.options()
+		opt.IP = ""
+		if err := explain(t.Context(), opt, &said, []string{before}, false, false); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"shop: known from the Swarm itself", "fairway-host=new.test", "fairway-path=/shop"} {
+			if !strings.Contains(said.String(), want) {
+				t.Errorf("explain does not say %q:\n%s", want, &said)
+			}
+		}
 		p, _, err := w.consul.Client.KV().Get(swarm.Prefix+w.inspectService("shop", "{{.ID}}"), nil)
 		if err != nil || p == nil || !strings.Contains(string(p.Value), `"fairway.host":"new.test"`) {
 			t.Errorf("shared: %+v, %v", p, err)
