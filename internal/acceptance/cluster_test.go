@@ -40,23 +40,26 @@ type cluster struct {
 // newCluster brings a cluster up with every image on every node. It is taken down with the test.
 func newCluster(t *testing.T, name string) *cluster {
 	t.Helper()
+	c := prepareCluster(t, name)
+	c.load(imageCommands(), images...)
+	return c
+}
+
+// prepareCluster brings a cluster up, without images. It is taken down with the test.
+func prepareCluster(t *testing.T, name string, options ...string) *cluster {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("the cluster tests make network namespaces: run them as root")
 	}
 	c := &cluster{t: t, name: name}
 	t.Cleanup(func() { c.script("down") })
-	c.script("up")
-	client, err := api.NewClient(&api.Config{Address: c.address("consul") + ":8500"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.consul = client
+	c.script(append([]string{"up"}, options...)...)
+	c.consul = c.consulAt("consul")
 	c.env = []string{
 		"CONSUL_HTTP_ADDR=" + c.address("consul") + ":8500",
 		"HAPROXY_IMAGE=fairway-test/haproxy:debian",
 		"CONFGEN_STATS_USER=operator", "CONFGEN_STATS_PASSWORD=secret",
 	}
-	c.loadImages()
 	return c
 }
 
@@ -68,14 +71,24 @@ var build = sync.OnceValue(func() error {
 	return output(exec.Command("make", "--no-print-directory", "build-linux", "ARCHS="+runtime.GOARCH))
 })
 
-// loadImages builds the images on the manager and copies them to every node.
-func (c *cluster) loadImages() {
+// consulAt speaks to one of the Consul servers.
+func (c *cluster) consulAt(host string) *api.Client {
+	c.t.Helper()
+	client, err := api.NewClient(&api.Config{Address: c.address(host) + ":8500"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return client
+}
+
+// load makes images on the manager and copies them to every node.
+func (c *cluster) load(commands [][]string, images ...string) {
 	c.t.Helper()
 	if err := build(); err != nil {
 		c.t.Fatal(err)
 	}
 	engine := c.script("env", "cluster-master")
-	for _, args := range imageCommands() {
+	for _, args := range commands {
 		if err := inModule(append(os.Environ(), engine), args...); err != nil {
 			c.t.Fatal(err)
 		}
