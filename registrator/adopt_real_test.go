@@ -172,7 +172,7 @@ func TestAdopt(t *testing.T) {
 			if got := w.metric("writes_total"); got != writes {
 				t.Errorf("%v more writes (index %d to %d)", got-writes, index, w.index())
 			}
-			if n := w.log.count("row of gliderlabs/registrator: id=" + id("hidden")); n != 1 {
+			if n := w.log.Count("row of gliderlabs/registrator: id=" + id("hidden")); n != 1 {
 				t.Errorf("told of what stays %d times:\n%s", n, w.log)
 			}
 			if err := stop(); err != nil {
