@@ -63,6 +63,9 @@ func TestRun_F47_certificates(t *testing.T) {
 				r.haproxy()
 			}
 			c.ready()
+			if strings.Contains(r.log.String(), "needs a reload") {
+				t.Error("what HAProxy shows is not what it was given")
+			}
 			serves := func(name, serial string) {
 				t.Helper()
 				testbed.Eventually(t, 5*time.Second, "the certificate of "+name+" is "+serial, func() error {

@@ -57,6 +57,8 @@ func flags() []cli.Flag {
 		text(catListen, "default-certificate", "", "`NAME` of the certificate in the store for hosts that have none; default: their TLS is refused"),
 		text(catListen, "system-authorities", "", "`FILE` of the authorities that servers of proto=https are verified by; default: where this system has them"),
 		text(catListen, "tls-certificates", "", "instead of a store, for certificates that confgen may not read: PEM `FILE` with certificate and key as the proxy sees it, for HAProxy also a folder of them"),
+		texts(catListen, "tcp-ports", "`PORT` or range of ports, such as 5432 or 6000-6010, that the label tcp may name; may be repeated; default: none"),
+		text(catListen, "stream-module", "", "`FILE` of nginx's stream module, where it is not built in; default: asked of nginx when it is on PATH"),
 		text(catListen, "stats-user", "", "`USER` of the page /haproxy?stats, which exists only with a user and a password"),
 		text(catListen, "stats-password", "", "its `PASSWORD`; prefer --stats-password-file"),
 		text(catListen, "stats-password-file", "", "`FILE` with the password"),

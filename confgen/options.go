@@ -97,8 +97,9 @@ func optionsFrom(ctx context.Context, c settings, child []string) (Options, erro
 		},
 	}
 	reload := func(c settings) error { return o.readReload(ctx, c) }
+	streams := func(c settings) error { return o.readStreams(ctx, c) }
 	for _, step := range []func(settings) error{
-		o.readProxy, reload, o.readChild, o.readListen, o.readCertificates, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readGuard, o.readModes,
+		o.readProxy, reload, o.readChild, o.readListen, streams, o.readCertificates, o.readStats, o.readPeople, o.readPages, o.readTimes, o.readGuard, o.readModes,
 	} {
 		if err := step(c); err != nil {
 			return o, err

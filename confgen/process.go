@@ -68,7 +68,7 @@ func newChild(opt Proxy, log hclog.Logger) (*proxy.Child, error) {
 	if opt.Kind == "nginx" {
 		c.Stop, c.Forward = syscall.SIGQUIT, []syscall.Signal{syscall.SIGUSR1}
 		// A killed nginx leaves its socket behind, and the next one refuses to start.
-		c.BeforeStart = func() error { return removeSocket(opt.GenerationSocket) }
+		c.BeforeStart = func() error { return removeSockets(opt.RunDir, opt.GenerationSocket) }
 	} else {
 		c.Stop = syscall.SIGUSR1
 	}

@@ -110,6 +110,8 @@ proxy "edge" {
   #: certificates        = ["/certs", "/run/secrets/shop.pem"] # folders and files: NAME.pem, or NAME.crt and NAME.key
   #: default_certificate = "shop" # for hosts without one, which are refused otherwise
   #: system_authorities  = "/etc/ssl/certs/ca-certificates.crt" # for proto=https; default: where the system has them
+  #: tcp_ports           = ["5432", "6000-6010"] # that the label tcp may name
+  #: stream_module       = "/usr/lib/nginx/modules/ngx_stream_module.so" # nginx: where it is not built in
   #: tls_certificates    = "/certs" # instead of a store: a PEM file that only the proxy reads; for HAProxy also a folder
   # max_conn = 0 # 0 leaves it to the proxy
 

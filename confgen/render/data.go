@@ -51,7 +51,7 @@ func (v virtualServerData) id() string { return v.Entrypoint.Name + " " + v.Name
 
 func (v virtualServerData) same(p part) bool {
 	o, ok := p.(virtualServerData)
-	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.TLS == o.TLS && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same) && slices.EqualFunc(v.Targets, o.Targets, Location.same)
+	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.TLS == o.TLS && v.Here == o.Here && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same) && slices.EqualFunc(v.Targets, o.Targets, Location.same)
 }
 
 func newData(v View) (*data, error) {

@@ -16,6 +16,7 @@ type VirtualServer struct {
 	Entrypoint route.Entrypoint
 	Name       string // for server_name; "" for the default server
 	TLS        ServerTLS
+	Here       string // socket that TLS comes to behind a look at the name; "" for the entrypoint itself
 	Locations  []Location
 	Regex      bool       // some location asks first whether a regular expression matches the host
 	Named      []Location // those that such requests go to where their backends have options
@@ -103,7 +104,7 @@ func (t tree) server(name string, r route.Route) VirtualServer {
 	steps := t.steps(r)
 	guarded := slices.ContainsFunc(steps, func(s step) bool { return s.guarded })
 	undecided := guarded || t.undecided(r, steps)
-	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, TLS: t.tlsOf(r), Locations: t.locations(steps, undecided), Regex: undecided}
+	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, TLS: t.tlsOf(r), Here: t.here(), Locations: t.locations(steps, undecided), Regex: undecided}
 	if undecided {
 		s.Named = t.named()
 	}

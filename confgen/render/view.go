@@ -32,6 +32,8 @@ type Settings struct {
 	RunDir           string // nginx: a folder that the proxy can write, for its pid and temporary files
 	GenerationSocket string // nginx: unix socket that answers which configuration runs; "" for none
 
+	StreamModule string // nginx: file of its stream module; "" where that is built in
+
 	Certificate string // PEM file with certificate and key; for HAProxy also a folder of them
 	Version     string // of the proxy, such as "1.27.4", where known: newer directives are used
 

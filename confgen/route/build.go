@@ -25,6 +25,7 @@ func Build(s Snapshot, set Settings) Table {
 		claims = b.service(&services[i], claims)
 	}
 	routes := b.settle(b.helpers(b.admit(b.pools(claims))))
+	routes, streams := b.streams(routes)
 	handshakes := b.handshakes(routes)
 	sortProblems(b.problems)
 	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
@@ -32,6 +33,7 @@ func Build(s Snapshot, set Settings) Table {
 		Entrypoints: slices.Clone(set.Entrypoints),
 		Routes:      routes,
 		Backends:    b.backends,
+		Streams:     streams,
 		Problems:    slices.Compact(b.problems),
 		Store:       set.Certificates != nil,
 		Handshakes:  handshakes,

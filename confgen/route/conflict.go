@@ -99,6 +99,12 @@ func describe(r Route) string {
 }
 
 func claimKey(r Route) string {
+	if r.HostKind == streamPort {
+		return "tcp"
+	}
+	if r.HostKind.stream() {
+		return "sni"
+	}
 	if r.key != "" {
 		return r.key
 	}
@@ -138,6 +144,12 @@ func (r Route) place() string {
 		host = "~" + host
 	case HostAny:
 		host = "*"
+	case streamPort:
+		return "port " + host
+	case streamSNI:
+		return "TLS for " + host
+	case streamSNIWildcard:
+		return "TLS for *." + host
 	}
 	switch r.PathKind {
 	case PathExact:

@@ -38,7 +38,7 @@ var keys = map[string]support{
 	"snippet.haproxy": works, "snippet.nginx": works, "queue": works, "drain": works, "instance": works,
 	"methods": works, "header": works, "query": works,
 
-	"tcp": guards, "sni": guards,
+	"tcp": works, "sni": works,
 }
 
 // harmless are values of keys not supported yet that ask for what happens anyway.

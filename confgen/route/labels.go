@@ -24,6 +24,7 @@ type wish struct {
 	limits      Limits  // of this instance alone
 	options     *Options
 	detours     []detour
+	stream      bool // passed on as it comes: hosts are ports, or names in TLS
 	demand      demand
 	certified   map[host]bool // hosts that only the entrypoints in demand.served serve; nil for all alike
 	values      map[string]string
@@ -51,10 +52,12 @@ type parser struct {
 	certs       *certificates         // nil where the operator has no store
 
 	systemAuthorities bool
+	ports             []PortRange // that labels may ask for
+	noStreams         string      // why the proxy passes no streams on
 }
 
 func newParser(set Settings) *parser {
-	p := &parser{set: set, name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints(), certs: newCertificates(set.Certificates), systemAuthorities: set.SystemAuthorities}
+	p := &parser{set: set, name: strings.ToLower(set.Prefix), proxy: set.Proxy, entrypoints: make(map[string]Entrypoint), fallback: set.defaultEntrypoints(), certs: newCertificates(set.Certificates), systemAuthorities: set.SystemAuthorities, ports: set.TCPPorts, noStreams: set.NoStreams}
 	p.prefix = strings.ReplaceAll(p.name, ".", "-") + "-"
 	for _, e := range set.Entrypoints {
 		p.entrypoints[e.Name] = e
@@ -200,6 +203,17 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 
 	_, hasHost := raw["host"]
 	_, hasPath := raw["path"]
+	if asksStream(raw) && !hasHost && !hasPath && !w.catchAll {
+		if !usable || !entrypointsOK {
+			return nil
+		}
+		return p.streamWish(out, w)
+	}
+	for _, key := range []string{"tcp", "sni"} {
+		if _, given := raw[key]; given {
+			p.problem(out, name, key, "the route has hosts or paths, and so carries HTTP; give the stream a route of its own, such as "+label(p.name, "stream", key))
+		}
+	}
 	if !hasHost && !hasPath && !w.catchAll {
 		if enabled {
 			p.problem(out, name, "enable", "names no host, path or default, so there is nothing to route")

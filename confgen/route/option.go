@@ -118,7 +118,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 			given = append(given, key)
 		}
 	}
-	if given == nil && w.demand.authority == "" {
+	if given == nil && w.demand.authority == "" && !w.stream {
 		return nil, true
 	}
 	slices.Sort(given)
@@ -127,6 +127,12 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 	for _, key := range given {
 		option := optionKeys[key]
 		reason := option.unable[p.proxy]
+		if w.stream && key == "proxy-protocol" {
+			reason = ""
+		}
+		if unfit := p.unfit(w, key); unfit != "" {
+			reason = unfit
+		}
 		if reason == "" {
 			before := o
 			if err := option.read(reading{&o, w, p.proxy, p.speaksTLS, p.certs, p.systemAuthorities, p.set, p.service}, w.values[key]); err != nil {
@@ -143,7 +149,7 @@ func (p *parser) options(out *parsed, w *wish) (*Options, bool) {
 		}
 		p.problem(out, w.name, key, reason)
 	}
-	o.ClientCA = w.demand.authority
+	o.ClientCA, o.Stream = w.demand.authority, w.stream
 	p.rawPaths(out, w, &o)
 	return o.orNil(), usable
 }

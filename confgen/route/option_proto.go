@@ -63,6 +63,9 @@ func readProto(r reading, value string) error {
 			r.Root = defaultRoot
 		}
 	case "tcp":
+		if r.wish.stream {
+			return nil
+		}
 		return errors.New("a route of hosts and paths carries HTTP; for anything else name an entry port with tcp, or hosts with sni")
 	default:
 		return errors.New("write http, https, h2c, grpc, grpcs or fcgi")

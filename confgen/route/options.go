@@ -32,6 +32,7 @@ type Options struct {
 	Compress bool           `json:",omitzero"`  // answers that are text
 	Check    Check          `json:",omitzero"`
 
+	Stream        bool       `json:",omitzero"` // passed on as it comes
 	Proto         Proto      `json:",omitzero"`
 	TLS           BackendTLS `json:",omitzero"` // to the servers, where Proto is encrypted
 	Root          string     `json:",omitzero"` // folder of the files, for FastCGI

@@ -14,6 +14,9 @@ type Settings struct {
 	// Certificates are those of the operator's store; nil where there is none.
 	Certificates *Certificates
 
+	TCPPorts  []PortRange // that the label tcp may name
+	NoStreams string      // why the proxy cannot pass streams on; "" when it can
+
 	// SystemAuthorities reports whether the authorities that everybody trusts are known, to verify
 	// servers by.
 	SystemAuthorities bool

@@ -8,6 +8,7 @@ type Table struct {
 	Entrypoints []Entrypoint
 	Routes      []Route   // in order of precedence: the first that matches wins
 	Backends    []Backend // sorted by name
+	Streams     []Stream  // what is passed on as it comes: by entrypoint and host, then by port
 	Problems    []Problem // sorted
 
 	// With a certificate store: how TLS is begun for which host (sorted by pattern), and the

@@ -3,6 +3,7 @@ package haproxy
 import (
 	"context"
 	"crypto/sha1" //nolint:gosec // It is how HAProxy names a certificate, and secures nothing.
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
@@ -208,40 +209,56 @@ func (c *Conn) setCertificate(ctx context.Context, name, text string, known bool
 }
 
 // shows reports whether the worker serves what text begins with. HAProxy shows no key; the
-// certificate and what follows in its chain is what clients see.
+// certificate and what follows in its chain is what clients see. Of Ed25519 2.6 shows neither hash
+// nor chain, so that the serial number and the end of its validity have to do.
 func (c *Conn) shows(ctx context.Context, name, text string) (bool, error) {
 	answer, err := c.Ask(ctx, "show ssl cert "+escape([]string{name})[0])
 	if err != nil {
 		return false, err
 	}
-	print, chain := fingerprint(text)
-	shown, links := "", 0
+	wanted, chain := facts(text)
+	shown, links := map[string]string{}, 0
 	for line := range strings.Lines(answer) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch key {
-		case "SHA1 FingerPrint":
-			shown = value
-		case "Chain Subject":
+		shown[key] = value
+		if key == "Chain Subject" {
 			links++
 		}
 	}
-	return shown == print && links == chain, nil
+	if shown[shaTitle] == "" {
+		delete(wanted, shaTitle)
+		chain = 0
+	}
+	for key, value := range wanted {
+		if shown[key] != value {
+			return false, nil
+		}
+	}
+	return links == chain, nil
 }
 
-// fingerprint is the hash of the first certificate of a file, and how many follow it.
-func fingerprint(text string) (hash string, chain int) {
+const shaTitle = "SHA1 FingerPrint"
+
+// facts are what HAProxy would show of the first certificate of a file, and how many follow it.
+func facts(text string) (shown map[string]string, chain int) {
+	shown = map[string]string{}
 	chain = -1
 	for rest := []byte(text); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return hash, max(chain, 0)
+			return shown, max(chain, 0)
 		}
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
-		if chain++; chain == 0 {
-			sum := sha1.Sum(block.Bytes) //nolint:gosec // See above.
-			hash = strings.ToUpper(hex.EncodeToString(sum[:]))
+		if chain++; chain > 0 {
+			continue
+		}
+		sum := sha1.Sum(block.Bytes) //nolint:gosec // See above.
+		shown[shaTitle] = strings.ToUpper(hex.EncodeToString(sum[:]))
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+			shown["Serial"] = strings.ToUpper(hex.EncodeToString(cert.SerialNumber.Bytes()))
+			shown["notAfter"] = cert.NotAfter.UTC().Format("Jan _2 15:04:05 2006 GMT")
 		}
 	}
 }

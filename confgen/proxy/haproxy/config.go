@@ -23,6 +23,7 @@ type Config struct {
 type Backend struct {
 	Name    string
 	Servers []Server
+	Fixed   []string // names of other servers, which only a reload changes
 }
 
 // Server is a server line that can be changed at run time.

@@ -76,7 +76,7 @@ func diff(want Backend, have []live) plan {
 	}
 	for _, l := range have {
 		switch {
-		case wanted[l.name]:
+		case wanted[l.name], slices.Contains(want.Fixed, l.name):
 		case l.maint:
 			p.garbage = append(p.garbage, l)
 		default:
@@ -258,7 +258,7 @@ func Touched(have, want *Config) []Backend {
 	var touched []Backend
 	changed(have, want, func(before, now *section) {
 		if before == nil || !slices.EqualFunc(before.servers, now.servers, Server.equal) {
-			touched = append(touched, Backend{Name: now.name, Servers: now.servers})
+			touched = append(touched, Backend{Name: now.name, Servers: now.servers, Fixed: now.fixed})
 		}
 	})
 	return touched

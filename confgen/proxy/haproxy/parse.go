@@ -67,6 +67,8 @@ func (p *parser) line(line string, first bool) bool {
 		p.defaultServer = append(p.defaultServer, words[1:]...)
 	case words[0] == "server" && p.server(line):
 		return true
+	case words[0] == "server" && len(words) > 1:
+		p.fixed = append(p.fixed, words[1])
 	}
 	p.structure.WriteString(line)
 	p.structure.WriteByte('\n')

@@ -25,6 +25,7 @@ type section struct {
 	name     string
 	backend  bool // a `backend` or `listen` section
 	servers  []Server
+	fixed    []string // servers that cannot be changed at run time
 	binds    []string
 	defaults []string          // what default-server lines of a `defaults` section come to
 	depth    int               // of .if blocks that are open at its end
@@ -170,7 +171,7 @@ func (r *Reader) assemble(list []*section) *Config {
 		}
 		c.Binds = append(c.Binds, s.binds...)
 		if s.backend {
-			c.Backends = append(c.Backends, Backend{Name: s.name, Servers: s.servers})
+			c.Backends = append(c.Backends, Backend{Name: s.name, Servers: s.servers, Fixed: s.fixed})
 		}
 	}
 	c.Structure = hex.EncodeToString(h.Sum(nil))

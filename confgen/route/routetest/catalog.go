@@ -114,7 +114,7 @@ func split(line string) ([]string, error) {
 }
 
 // Settings reads settings, one a line: "prefix edge", "entrypoint web 80", "entrypoint
-// websecure 443 tls", "no-last-resort", "proxy nginx", "store", "certificate NAME HOST,HOST
+// websecure 443 tls", "no-last-resort", "proxy nginx", "tcp-ports 5000-5010", "store", "certificate NAME HOST,HOST
 // [DAYS]", "authority NAME", "default-certificate NAME".
 func Settings(t testing.TB, text string) route.Settings {
 	t.Helper()
@@ -136,6 +136,12 @@ func Settings(t testing.TB, text string) route.Settings {
 			s.PageSets = words[1:]
 		case words[0] == "allow-snippets":
 			s.Snippets = words[1:]
+		case words[0] == "tcp-ports":
+			var r route.PortRange
+			if _, err := fmt.Sscanf(words[1], "%d-%d", &r.From, &r.To); err != nil {
+				t.Fatal(err)
+			}
+			s.TCPPorts = append(s.TCPPorts, r)
 		case words[0] == "no-last-resort":
 			s.NoLastResort = true
 		case words[0] == "entrypoint" && len(words) >= 3:
@@ -205,6 +211,13 @@ func Print(t route.Table) string {
 		}
 		for _, s := range b.Servers {
 			fmt.Fprintf(&out, "  %s id %d %s weight %d %s\n", s.Name, s.ID, net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), s.Weight, limits(s))
+		}
+	}
+	for _, s := range t.Streams {
+		if s.Entrypoint == "" {
+			fmt.Fprintf(&out, "stream port %d -> %s\n", s.Port, s.Backend)
+		} else {
+			fmt.Fprintf(&out, "stream %s for %s -> %s\n", s.Entrypoint, s.Host, s.Backend)
 		}
 	}
 	for _, h := range t.Handshakes {
