@@ -19,6 +19,7 @@ import (
 // TestACL_frontEnd runs confgen with exactly the policy of examples/acl against a Consul that denies
 // by default, and shows what is missing without each of its rules.
 func TestACL_frontEnd(t *testing.T) {
+	t.Parallel()
 	consul := testbed.ConsulACL(t)
 	rules := testbed.Policy(t, "front-end.hcl")
 	ask := &rig{t: t, consul: consul}
@@ -65,6 +66,7 @@ func TestACL_frontEnd(t *testing.T) {
 
 // TestACL_operator runs confgen set with exactly the policy of examples/acl, and without each rule.
 func TestACL_operator(t *testing.T) {
+	t.Parallel()
 	consul := testbed.ConsulACL(t)
 	rules := testbed.Policy(t, "operator.hcl")
 	r := &rig{t: t, consul: consul}

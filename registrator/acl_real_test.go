@@ -66,6 +66,7 @@ func forget(t *testing.T, c *testbed.ConsulServer, secret string) {
 // TestACL_policySuffices runs registrator with exactly the policy of examples/acl, in both modes,
 // and changes its token under it.
 func TestACL_policySuffices(t *testing.T) {
+	t.Parallel()
 	w := aclWorld(t)
 	agent := w.consul.Agent(t, testNode, "-hcl", promptAgent)
 	for _, mode := range []mode{modeCatalog, modeAgent} {
@@ -223,6 +224,7 @@ func (b bench) live(client *api.Client, node string, until ...func() error) erro
 
 // TestACL_noRuleIsIdle takes each rule of registrator.hcl away and names what fails then.
 func TestACL_noRuleIsIdle(t *testing.T) {
+	t.Parallel()
 	b := bench{t, testbed.ConsulACL(t)}
 	rules := testbed.Policy(t, "registrator.hcl")
 	swarm := func(c *api.Client) error {
@@ -277,6 +279,7 @@ func TestACL_noRuleIsIdle(t *testing.T) {
 
 // TestACL_noRuleOfAgentModeIsIdle is the same for registrator-agent.hcl.
 func TestACL_noRuleOfAgentModeIsIdle(t *testing.T) {
+	t.Parallel()
 	server := testbed.ConsulACL(t)
 	b := bench{t, server.Agent(t, testNode)}
 	b.consul.Token = server.Token

@@ -75,6 +75,7 @@ func (w *world) gapless(name string) (stop func()) {
 // TestAdopt moves from gliderlabs/registrator with one agent, in both modes: what it left is taken
 // over without a gap, and what is somebody else's stays.
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []mode{modeAgent, modeCatalog} {
 		t.Run(string(mode), func(t *testing.T) {
 			w := newWorld(t)
@@ -184,6 +185,7 @@ func TestAdopt(t *testing.T) {
 
 // TestAdopt_onOurOwnNode takes over rows that were written to the catalog under our node's name.
 func TestAdopt_onOurOwnNode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run("web", "web")
 	put := func(id string, checks ...string) {

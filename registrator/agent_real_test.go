@@ -79,6 +79,7 @@ func instances(client *api.Client) ([]seen, error) {
 // TestAgent_sameAsCatalog lets two registrators look at one engine, one in each mode: whoever asks
 // for services is told the same.
 func TestAgent_sameAsCatalog(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	other := testbed.Consul(t)
 	agent := other.Agent(t, testNode, "-hcl", promptAgent)
@@ -320,6 +321,7 @@ func TestAgent_life(t *testing.T) {
 
 // TestAgent_renews lets a row run out when nobody renews it.
 func TestAgent_renews(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	agent := w.consul.Agent(t, testNode, "-hcl", promptAgent)
 	w.run("kept", "web")

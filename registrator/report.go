@@ -73,6 +73,9 @@ func (r *report) tellChanges(p pass) {
 	for _, f := range p.result.Refused {
 		refused[f.ID] = true
 	}
+	for _, id := range p.result.Later {
+		refused[id] = true
+	}
 	if p.observed.NodeChange != "" {
 		r.log.Info("node written", "node", p.node, "reason", p.observed.NodeChange)
 	}

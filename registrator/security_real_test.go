@@ -133,6 +133,7 @@ func (f *filter) counts() (passed, denied map[string]int) {
 // TestSocketProxy runs registrator behind a proxy that lets through exactly what docs/security.md
 // lists: each is asked for, nothing else is, and without it something is missing.
 func TestSocketProxy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.shellImage()
 	w.engine.Run("swarm", "init", "--advertise-addr", "172.17.0.1")
@@ -198,7 +199,7 @@ func TestSocketProxy(t *testing.T) {
 			}
 			return nil
 		})
-		w.never(700*time.Millisecond, "without "+without+" something is missing", func() error {
+		w.never(400*time.Millisecond, "without "+without+" something is missing", func() error {
 			if complete() == nil {
 				return errors.New("nothing is")
 			}
@@ -284,6 +285,7 @@ func authority(t *testing.T) string {
 
 // TestMutualTLS reaches a Docker Engine and a Consul that both want a certificate of their callers.
 func TestMutualTLS(t *testing.T) {
+	t.Parallel()
 	dir, foreign := certificates(t)
 	file := func(name string) string { return filepath.Join(dir, name) }
 	https := testbed.Port(t)
@@ -374,6 +376,7 @@ func forward(t *testing.T, to string) string {
 // TestSecrets_areNowhere puts canaries where secrets stand, and looks for them wherever a person or
 // a collector looks, at the loudest level of the log.
 func TestSecrets_areNowhere(t *testing.T) {
+	t.Parallel()
 	const token, password, secret = "5ecre7c0-aaaa-bbbb-cccc-dddddddddddd", "c4n4ry-password", "c4n4ry-environment"
 	w := newWorld(t)
 	w.run("web", "-e", "DB_PASSWORD="+secret, "-l", "other.secret="+secret, "-e", "SERVICE_a.b="+secret,

@@ -56,12 +56,21 @@ type agentPass struct {
 	failures int // rows in a row that the agent could not write
 }
 
+// agentSyncs is how long an agent is given to sync what it was told of a row before the row is
+// registered again: it takes a status that it has not synced yet for synced then.
+const agentSyncs = 100 * time.Millisecond
+
 // write makes changes. What only turns a status goes first: it may be a container that stops.
 func (p *agentPass) write(ctx context.Context, changes service.Changes) error {
 	var anew []service.Registration
 	for _, row := range changes.Put {
 		have, exists := p.rows[row.ID]
 		if !exists || p.outdated(row.ID) || !p.onlyStatus(have, row) {
+			if wait := p.told[row.ID].at.Add(agentSyncs).Sub(p.now); exists && wait > 0 {
+				p.result.Later = append(p.result.Later, row.ID)
+				p.result.again(wait)
+				continue
+			}
 			anew = append(anew, row)
 			continue
 		}
@@ -128,17 +137,12 @@ func (p *agentPass) onlyStatus(have, row service.Registration) bool {
 }
 
 // register writes a row and its checks. An agent keeps the status of a check that it has, and goes
-// on running one whose kind is changed; so what is to be different is taken away before. What was
-// passing and is not any more is told before the row changes: nothing is passing before it is ready.
+// on running one whose kind is changed; so what is to be different is taken away before. Then the
+// agent syncs the service and its new checks in one write: nothing is passing before it is ready.
 func (p *agentPass) register(ctx context.Context, row service.Registration) error {
-	have, exists := p.rows[row.ID]
+	have := p.rows[row.ID]
 	if err := p.clear(ctx, have); err != nil {
 		return err
-	}
-	if exists && have.Meta[service.Owner] != service.Adopted && have.Status == service.Passing && row.Status != service.Passing {
-		if err := p.update(ctx, checkPrefix+row.ID, row.Status, row.Output); err != nil {
-			return err
-		}
 	}
 	for _, id := range p.dropped(have, row) {
 		if err := p.dropCheck(ctx, id); err != nil && !missing(err) {
@@ -153,9 +157,12 @@ func (p *agentPass) register(ctx context.Context, row service.Registration) erro
 }
 
 // dropped are the checks of a row that go before it is registered: those it is not to have any
-// more, those made in another way, and those of the agent whose status is not what it is to be.
+// more, those made in another way, and those whose status is not what it is to be and cannot be told.
 func (p *agentPass) dropped(have, row service.Registration) []string {
 	var ids []string
+	if have.Status != "" && have.Status != row.Status {
+		ids = append(ids, checkPrefix+row.ID)
+	}
 	for _, old := range have.Checks {
 		i := slices.IndexFunc(row.Checks, func(k service.Check) bool { return k.Kind == old.Kind })
 		if i < 0 || !row.Checks[i].SameWay(old) || p.Runs(row.Checks[i]) && row.Checks[i].Status != old.Status {

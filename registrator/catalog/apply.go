@@ -24,6 +24,7 @@ type Result struct {
 	Written int           // rows put or deleted, and the node itself
 	Txns    int           // transactions sent
 	Refused []Refused     // rows that Consul does not take, sorted by ID
+	Later   []string      // IDs of rows that are written by the next pass
 	Again   time.Duration // when the first of them is to be tried again; zero for none
 }
 
