@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 	"slices"
 
 	"fairway/internal/daemon"
@@ -13,7 +14,17 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-func main() { os.Exit(daemon.Main(newApp(), os.Args)) }
+// gcPercent is how much garbage there may be, in percent of what is in use. With 5,000 services of ten
+// instances 85 MB are in use: collecting earlier than Go does by default keeps all of it below
+// 150 MB, for some more processor time when something changes. $GOGC wins.
+const gcPercent = 50
+
+func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	os.Exit(daemon.Main(newApp(), os.Args))
+}
 
 // newApp declares the command line: everything that follows is run(ctx, Options).
 func newApp() *cli.App {

@@ -42,6 +42,19 @@ func (b backendData) same(p part) bool {
 	return ok && b.Name == o.Name && b.Service == o.Service && slices.Equal(b.Servers, o.Servers) && b.Options.Equal(o.Options)
 }
 
+// serverData is the dot of the block that prints one server.
+type serverData struct {
+	Server   route.Server
+	Settings *Settings
+	Check    any    // the backend's route.Check, or false where no label says anything of it
+	Common   string // what all servers of the backend end with
+}
+
+// serverLine returns the dot of the block that prints one server. There are 50,000 of them.
+func serverLine(s route.Server, settings *Settings, check any, common string) *serverData {
+	return &serverData{s, settings, check, common}
+}
+
 type virtualServerData struct {
 	VirtualServer
 	Settings *Settings

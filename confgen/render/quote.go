@@ -31,6 +31,8 @@ func (r *Renderer) funcs() template.FuncMap {
 	funcs := sprig.HermeticTxtFuncMap()
 	own := template.FuncMap{
 		"remember":     r.remember,
+		"include":      r.include,
+		"serverLine":   serverLine,
 		"haproxyWord":  haproxyWord,
 		"haproxyQuote": haproxyQuote,
 		"nginxQuote":   nginxQuote,

@@ -158,6 +158,13 @@ func (r *Renderer) remember(name string, dot any) (string, error) {
 	return out.String(), nil
 }
 
+// include prints a {{define}} block as a value, for what several lines have in common.
+func (r *Renderer) include(name string, dot any) (string, error) {
+	var out strings.Builder
+	err := r.tmpl.ExecuteTemplate(&out, name, dot)
+	return out.String(), err
+}
+
 // forget drops the blocks of backends that are gone.
 func (r *Renderer) forget() {
 	for key, m := range r.memory {

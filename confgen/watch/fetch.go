@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"fairway/confgen/route"
 
@@ -102,11 +103,25 @@ func (w *Watcher) askService(q *api.QueryOptions, name string) (answer, *api.Que
 	return a, meta
 }
 
+// shared returns s as one text with all others that are equal: of 50,000 instances' nodes, tags and
+// metadata there are few different ones.
+func shared(s string) string { return unique.Make(s).Value() }
+
 func (e *entry) instance() route.Instance {
+	for i, tag := range e.Service.Tags {
+		e.Service.Tags[i] = shared(tag)
+	}
+	var meta map[string]string
+	if len(e.Service.Meta) > 0 {
+		meta = make(map[string]string, len(e.Service.Meta))
+	}
+	for key, value := range e.Service.Meta {
+		meta[shared(key)] = shared(value)
+	}
 	in := route.Instance{
-		Node: e.Node.Node, ID: e.Service.ID,
+		Node: shared(e.Node.Node), ID: e.Service.ID,
 		Address: cmp.Or(e.Service.Address, e.Node.Address), Port: e.Service.Port,
-		Tags: e.Service.Tags, Meta: e.Service.Meta,
+		Tags: e.Service.Tags, Meta: meta,
 		Status: e.status(), Weight: e.Service.Weights.Passing,
 		Created: e.Service.CreateIndex,
 	}

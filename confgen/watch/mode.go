@@ -92,6 +92,9 @@ func (k *keeper) enter(mode Way) {
 		k.followAll()
 		return
 	}
+	if k.inCatalog > k.watcher.opt.narrowAbove {
+		k.watcher.narrow.Store(true)
+	}
 	k.polls[pollChecks], k.polls[pollNodes] = &pollState{}, &pollState{}
 	k.stops = []func(){k.spawn(k.watcher.pollChecks), k.spawn(k.watcher.pollNodes)}
 	for name := range k.services {

@@ -53,7 +53,7 @@ func (k *keeper) publish(now time.Time) {
 	}
 	k.freshAt = now
 	if !k.changed {
-		k.confirm(now)
+		k.confirm(k.latest.Snapshot, now)
 		return
 	}
 	known, since := k.known()
@@ -65,7 +65,7 @@ func (k *keeper) publish(now time.Time) {
 	k.changed = false
 	next = k.losses.look(known, next, len(next.Services) == 0, since, now)
 	if k.latest != nil && sameSnapshot(k.latest.Snapshot, next) {
-		k.confirm(now)
+		k.confirm(next, now)
 		return
 	}
 	k.show(View{Snapshot: next, Time: now})
@@ -111,14 +111,16 @@ func (k *keeper) show(v View) {
 	k.latest = &v
 	k.watcher.latest.Store(&v)
 	if k.store != nil && !v.Restored {
+		k.store.restored = nil
 		k.store.confirm(v.Time)
 		k.store.wake.Now()
 	}
 	k.watcher.opt.Changed()
 }
 
-// confirm notes that what is shown, which may have come from the file, is what Consul says.
-func (k *keeper) confirm(now time.Time) {
+// confirm notes that what is shown, which may have come from the file, is what Consul says. What
+// came from the file is let go: the same is in memory as it was read.
+func (k *keeper) confirm(same route.Snapshot, now time.Time) {
 	if k.store != nil {
 		k.store.confirm(now)
 	}
@@ -126,8 +128,8 @@ func (k *keeper) confirm(now time.Time) {
 		return
 	}
 	v := *k.latest
-	v.Restored, v.Time = false, now
-	k.latest = &v
+	v.Restored, v.Time, v.Snapshot = false, now, same
+	k.latest, k.store.restored = &v, nil
 	k.watcher.latest.Store(&v)
 	k.store.wake.Now() // nothing is restored without a store
 	k.watcher.opt.Changed()

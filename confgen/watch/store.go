@@ -1,10 +1,13 @@
 package watch
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,8 +24,8 @@ import (
 // fileVersion is the format of the saved snapshot. A file of another version is not read.
 const fileVersion = 1
 
-// saveEvery is the least time from one save to the next.
-const saveEvery = time.Second
+// saveEvery is the least time from one save to the next. A save writes everything.
+const saveEvery = 5 * time.Second
 
 // touchEvery is how often the file learns that Consul still says what it holds: a quiet week is
 // not to look like a week without Consul.
@@ -104,18 +107,61 @@ func (s *store) save(latest func() (View, bool)) error {
 	if v.Version == s.version {
 		return s.touch()
 	}
-	data, err := json.Marshal(saved{Version: fileVersion, Saved: v.Time, Snapshot: v.Snapshot})
-	if err != nil {
-		return fmt.Errorf("save snapshot: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
-		return fmt.Errorf("save snapshot: %w", err)
-	}
-	if err := renameio.WriteFile(s.path, data, 0o640); err != nil {
+	if err := s.write(v); err != nil {
 		return fmt.Errorf("save snapshot: %w", err)
 	}
 	s.version, s.failing = v.Version, false
 	return s.touch()
+}
+
+// write replaces the file. The text of 50,000 instances is 20 MB, which is never held in memory.
+func (s *store) write(v View) error {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
+		return err
+	}
+	file, err := renameio.NewPendingFile(s.path, renameio.WithTempDir(filepath.Dir(s.path)), renameio.WithStaticPermissions(0o640))
+	if err != nil {
+		return err
+	}
+	defer file.Cleanup() //nolint:errcheck // after the replacement it does nothing; before, another error counts
+	out := bufio.NewWriterSize(file, 64<<10)
+	if err := encode(out, v); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return file.CloseAtomicallyReplace()
+}
+
+// encode writes what saved means, one service at a time.
+func encode(out io.Writer, v View) error {
+	rest := v.Snapshot
+	rest.Services = []route.Service{}
+	frame, err := json.Marshal(saved{Version: fileVersion, Saved: v.Time, Snapshot: rest})
+	if err != nil {
+		return err
+	}
+	head, tail, found := bytes.Cut(frame, []byte(`"services":[]`))
+	if !found {
+		return errors.New("the format of a snapshot has no services")
+	}
+	if _, err := fmt.Fprintf(out, `%s"services":[`, head); err != nil {
+		return err
+	}
+	services := json.NewEncoder(out)
+	for i := range v.Snapshot.Services {
+		if i > 0 {
+			if _, err := io.WriteString(out, ","); err != nil {
+				return err
+			}
+		}
+		if err := services.Encode(&v.Snapshot.Services[i]); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(out, "]%s", tail)
+	return err
 }
 
 // touch lets the file say when Consul last confirmed what it holds.

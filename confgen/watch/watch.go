@@ -32,8 +32,8 @@
 //	internal/ui/nodes (all)       56 ms    4.3 MB      730 ms      72 MB
 //
 // So up to narrowAbove checks the rows of health/state/any name what is dirty: one request, then
-// one for each dirty service. Above it, only rows that are not passing are asked for, and what
-// they do not name is found by the sweep.
+// one for each dirty service. Above it, and with more services than that from the start, only rows
+// that are not passing are asked for, and what they do not name is found by the sweep.
 //
 // # Which services carry routing keys
 //

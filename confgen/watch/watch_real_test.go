@@ -60,9 +60,10 @@ var routed = map[string]string{"fairway-host": "cluster.test", "fairway-containe
 func TestWatch_everyKindOfChange(t *testing.T) {
 	const grace = 50 * time.Millisecond
 	for name, opt := range map[string]Options{
-		"wide":   {Grace: grace, mode: Aggregate},
-		"narrow": {Grace: grace, mode: Aggregate, narrowAbove: 1},
-		"direct": {Grace: grace, mode: Direct, Connections: 12},
+		"wide":    {Grace: grace, mode: Aggregate},
+		"narrow":  {Grace: grace, mode: Aggregate, narrowAbove: 1},
+		"growing": {Grace: grace, mode: Aggregate, narrowAbove: 3},
+		"direct":  {Grace: grace, mode: Direct, Connections: 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := testbed.Consul(t)
