@@ -76,7 +76,7 @@ func TestGuard_F10_aServiceFallsToNothing(t *testing.T) {
 
 // An operator ends it, where the mode says so nobody else.
 func TestGuard_F10_approved(t *testing.T) {
-	f := newFakeConsul(t, map[string][]string{"web": addresses(3), "shop": addresses(2), "other": {"10.2.0.1"}})
+	f := newFakeConsul(t, map[string][]string{"web": addresses(3), "shop": addresses(5)[3:], "other": {"10.2.0.1"}})
 	losses := Losses{Policy: Policy{Grace: time.Hour}, Services: map[string]Policy{"shop": {Grace: time.Millisecond, Mode: Approve}}}
 	w := follow(t, Options{Losses: losses}, f.URL)
 	w.holds("start", "web", 3, 0)
