@@ -29,8 +29,9 @@ type Renderer struct {
 	tmpl    *template.Template
 	outputs []string
 	memory  map[string]*remembered
-	emitted []File   // by the rendering that is going on
-	now     Settings // of the last rendering, which what is remembered was printed from
+	sizes   map[string]int // of the files, with some room
+	emitted []File         // by the rendering that is going on
+	now     Settings       // of the last rendering, which what is remembered was printed from
 }
 
 // remembered is the text of one part as it was printed last.
@@ -44,7 +45,7 @@ type remembered struct {
 // the same name, and a {{define}} in a later layer the place of a block with the same name, so
 // that a user changes one block without copying the rest.
 func New(layers ...fs.FS) (*Renderer, error) {
-	r := &Renderer{memory: make(map[string]*remembered)}
+	r := &Renderer{memory: make(map[string]*remembered), sizes: make(map[string]int)}
 	r.tmpl = template.New("").Option("missingkey=error").Funcs(r.funcs())
 	for _, layer := range layers {
 		if err := r.parseLayer(layer); err != nil {
@@ -110,26 +111,15 @@ func (r *Renderer) Render(v View) ([]File, error) {
 	r.emitted = nil
 	for _, name := range r.outputs {
 		var out bytes.Buffer
-		out.Grow(r.guess(name))
+		out.Grow(max(r.sizes[name], 4096))
 		if err := r.tmpl.ExecuteTemplate(&out, name, data); err != nil {
 			return nil, err
 		}
+		r.sizes[name] = out.Len() + out.Len()/64 // the next is likely to be about as long
 		files = append(files, File{Path: strings.TrimSuffix(name, extension), Data: out.Bytes()})
 	}
 	r.forget()
 	return append(files, r.emitted...), nil
-}
-
-// guess is the room that the remembered blocks will need.
-func (r *Renderer) guess(name string) int {
-	size := 4096
-	if path.Ext(strings.TrimSuffix(name, extension)) == ".map" {
-		return size
-	}
-	for _, m := range r.memory {
-		size += len(m.text)
-	}
-	return size
 }
 
 // remember prints a {{define}} block for one part of the configuration, or returns what it
