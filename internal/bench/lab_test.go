@@ -27,15 +27,16 @@ const host = "bench.test"
 // lab is a Docker Engine, a Consul server and a place for a front end.
 type lab struct {
 	b      testing.TB
-	engine *testbed.Engine
+	engine *testbed.Engine // nil where there are no containers
 	consul *testbed.ConsulServer
 	dir    string
-	front  string // host:port of HAProxy
+	front  string // host:port of the front end
+	host   string // that it is asked for
 	number int    // of containers made
 }
 
 func newLab(b testing.TB, dockerd ...string) *lab {
-	l := &lab{b: b, engine: testbed.Docker(b, dockerd...), consul: testbed.Consul(b), dir: b.TempDir()}
+	l := &lab{b: b, engine: testbed.Docker(b, dockerd...), consul: testbed.Consul(b), dir: b.TempDir(), host: host}
 	l.front = fmt.Sprintf("127.0.0.1:%d", testbed.Port(b))
 	l.engine.Image("web")
 	return l
@@ -51,7 +52,10 @@ func (l *lab) spawn(program string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = l.dir, log, log
-	cmd.Env = append(os.Environ(), "DOCKER_HOST="+l.engine.Host)
+	cmd.Env = os.Environ()
+	if l.engine != nil {
+		cmd.Env = append(cmd.Env, "DOCKER_HOST="+l.engine.Host)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		l.b.Fatal(err)
@@ -129,7 +133,7 @@ func (l *lab) ask(within time.Duration, enough func(servedBy string) bool) {
 			continue
 		}
 		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		done := askOver(conn, enough)
+		done := askOver(conn, l.host, enough)
 		_ = conn.Close()
 		if done {
 			return
@@ -140,7 +144,7 @@ func (l *lab) ask(within time.Duration, enough func(servedBy string) bool) {
 }
 
 // askOver asks over one connection until that fails or enough says so.
-func askOver(conn net.Conn, enough func(string) bool) bool {
+func askOver(conn net.Conn, host string, enough func(string) bool) bool {
 	r := bufio.NewReader(conn)
 	for {
 		if _, err := fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
