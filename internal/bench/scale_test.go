@@ -283,7 +283,9 @@ func followTemplate(l *lab, consul, template string) atWork {
 		l.b.Fatal(err)
 	}
 	pid := filepath.Join(l.dir, "haproxy.pid")
-	reload := fmt.Sprintf("sh -c 'test ! -e %s || { echo >> %s; kill -USR2 $(cat %s); }'", pid, count, pid)
+	// HAProxy writes its pid file anew in a reload. One that is empty for a moment would end
+	// consul-template, which takes a failed command for its own end.
+	reload := fmt.Sprintf("sh -c 'test ! -e %s || { echo >> %s; kill -USR2 $(cat %s) || true; }'", pid, count, pid)
 	cmd := l.spawn(template, "-consul-addr", consul, "-template", source+":"+config+":"+reload)
 	return atWork{program: cmd.Process.Pid, reloads: func() int {
 		data, err := os.ReadFile(count)
