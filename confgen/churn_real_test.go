@@ -181,7 +181,7 @@ func (c *churning) strike() {
 func youngest(pid int) int {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	newest := 0
-	for _, f := range strings.Fields(string(data)) {
+	for f := range strings.FieldsSeq(string(data)) {
 		if n, err := strconv.Atoi(f); err == nil {
 			newest = max(newest, n)
 		}
