@@ -151,8 +151,14 @@ func (p *program) again(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	if config.Program.String("state-dir") != p.config.Program.String("state-dir") {
+		return errors.New("the state folder cannot change while confgen runs; restart it")
+	}
+	for i := range config.Proxies { // state stays where it is, whichever proxy is the first now
+		config.Proxies[i].Snapshot, config.Proxies[i].Control = p.config.Proxies[0].Snapshot, p.config.Proxies[0].Control
+	}
 	if !reflect.DeepEqual(config.Proxies[0].common(), p.config.Proxies[0].common()) {
-		return errors.New("what all proxies have in common (Consul, the routing prefix, the state folder, guards) cannot change while confgen runs; restart it")
+		return errors.New("what all proxies have in common (Consul, the routing prefix, guards) cannot change while confgen runs; restart it")
 	}
 	old := make(map[string]*front)
 	for _, f := range p.fronts.all() {
