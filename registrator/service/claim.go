@@ -56,7 +56,7 @@ func (b *builder) claim(c *Container, s *slot, slots []*slot, stack *Container, 
 			shareChecks(row.Checks)
 		}
 		if label == "" && sp.shared {
-			one.id = b.defaultID(cmp.Or(c.Task.ServiceName, c.Name), s)
+			one.id = b.defaultID(firstName(c.Task.ServiceName, c.Name), s)
 		}
 		if before[sp.shared] > 0 || label != "" && i > 0 {
 			one.id += ":" + s.distinct(sp)
@@ -194,7 +194,18 @@ func (b *builder) wantedID(c *Container, s *slot, report reporter) (id, label st
 	} else if id != "" {
 		return id, given.label
 	}
-	return b.defaultID(cmp.Or(c.Task.Name, c.Name, shortID(c.ID)), s), ""
+	return b.defaultID(firstName(c.Task.Name, c.Name, shortID(c.ID)), s), ""
+}
+
+// firstName is the first that an ID can hold: what Swarm says stands in labels, which anybody can
+// write on a container.
+func firstName(names ...string) string {
+	for _, name := range names {
+		if name != "" && refuseName(name) == "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // defaultID names a port of something on this node.

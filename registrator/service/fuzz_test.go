@@ -80,7 +80,7 @@ func fuzzed(env, labels, image string, how byte, address string) Container {
 		c.NetworkMode = "host"
 	}
 	if how&32 != 0 {
-		c.Task = Task{ServiceName: image, Name: "fuzzed", Service: &SwarmService{Labels: c.Labels, Guess: []string{"", "why"}[how>>6&1], Mesh: []Publication{{80, 81, "tcp"}, {83, uint16(how) + 1, "udp"}}}}
+		c.Task = Task{ServiceName: image, Name: image, Service: &SwarmService{Labels: c.Labels, Guess: []string{"", "why"}[how>>6&1], Mesh: []Publication{{80, 81, "tcp"}, {83, uint16(how) + 1, "udp"}}}}
 	}
 	bind, err := netip.ParseAddr(address)
 	if err != nil {
