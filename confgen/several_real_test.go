@@ -27,7 +27,7 @@ type fileRig struct {
 	consul *testbed.ConsulServer
 	dir    string
 	addr   string
-	log    *logBuffer
+	log    *testbed.Log
 }
 
 func newFileRig(t *testing.T, text string) *fileRig {
@@ -37,7 +37,7 @@ func newFileRig(t *testing.T, text string) *fileRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &fileRig{t: t, consul: testbed.Consul(t), dir: dir, log: &logBuffer{}}
+	r := &fileRig{t: t, consul: testbed.Consul(t), dir: dir, log: &testbed.Log{}}
 	r.write("confgen.hcl", text)
 	t.Cleanup(func() {
 		if t.Failed() {
