@@ -64,7 +64,7 @@ var parity = map[string]example{
 	"port":             {values: []string{"80"}, tests: []string{"TestPlainKeys"}},
 	"priority":         {values: []string{"5"}, tests: []string{"TestPlainKeys", "TestMatchingAgrees"}},
 	"proto":            {values: []string{"http", "https", "h2c", "grpc", "grpcs", "fcgi"}, tests: []string{"TestReencryption", "TestGRPC", "TestH2C", "TestFastCGI"}},
-	"proxy-protocol":   {values: []string{"v1", "v2"}, tests: []string{"TestProxyProtocol"}},
+	"proxy-protocol":   {values: []string{"v1", "v2"}, tests: []string{"TestProxyProtocol", "TestStreams"}},
 	"query":            {values: []string{"beta=1"}, tests: []string{"TestConditions", "TestConditionsAgree"}},
 	"queue":            {values: []string{"100"}, beside: map[string]string{"maxconn": "5"}, tests: []string{"TestQueue"}},
 	"rate":             {values: []string{"100/1s", "100/1s,burst=50,key=header:X-User", "1/1h"}, tests: []string{"TestRate"}},
@@ -75,12 +75,12 @@ var parity = map[string]example{
 	"rewrite":          {values: []string{"/old => /new", "~^/(a)$ => /$1"}, tests: []string{"TestStripAndRewrite"}},
 	"share":            {values: []string{"10"}, beside: map[string]string{"group": "shop"}, tests: []string{"TestShares"}},
 	"slowstart":        {values: []string{"30s"}, tests: []string{"TestSlowStart"}},
-	"sni":              {values: []string{"a.test"}},
+	"sni":              {values: []string{"a.test"}, tests: []string{"TestPassThrough"}},
 	"snippet.haproxy":  {values: []string{"http-request deny"}, tests: []string{"TestSnippet"}},
 	"snippet.nginx":    {values: []string{"return 200;"}, tests: []string{"TestSnippet"}},
 	"sticky":           {values: []string{"cookie", "source", "off"}, tests: []string{"TestSticky"}},
 	"strip":            {values: []string{"/api"}, tests: []string{"TestStripAndRewrite"}},
-	"tcp":              {values: []string{"5432"}},
+	"tcp":              {values: []string{"5432"}, tests: []string{"TestStreams"}},
 	"timeout.connect":  {values: []string{"1s"}, tests: []string{"TestTimeoutConnect"}},
 	"timeout.queue":    {values: []string{"1s"}, tests: []string{"TestTimeoutQueue"}},
 	"timeout.server":   {values: []string{"1s"}, tests: []string{"TestTimeouts"}},
@@ -132,6 +132,9 @@ func refusalOf(t *testing.T, key, value string, proxy route.Proxy) string {
 		meta["fairway-"+strings.ReplaceAll(k, ".", "-")] = v
 	}
 	meta["fairway-"+strings.ReplaceAll(key, ".", "-")] = value
+	if key == "tcp" || key == "sni" { // they stand in the place of hosts
+		delete(meta, "fairway-host")
+	}
 	table := route.Build(route.Snapshot{Services: []route.Service{{Name: "self", Instances: []route.Instance{{
 		Node: "n", ID: "i", Address: "10.0.0.1", Port: 80, Status: route.Passing, Meta: meta,
 	}}}}}, paritySettings(proxy))
@@ -150,7 +153,7 @@ func paritySettings(proxy route.Proxy) route.Settings {
 		Proxy: proxy, Instance: "edge-1", UserLists: []string{"staff"}, PageSets: []string{"brand"}, Snippets: []string{"*"},
 		Entrypoints:       []route.Entrypoint{{Name: "web", Port: 80}, {Name: "websecure", Port: 443, TLS: true}},
 		SystemAuthorities: true,
-		Certificates: &route.Certificates{
+		TCPPorts:          []route.PortRange{{From: 5432, To: 5432}}, Certificates: &route.Certificates{
 			List:        []route.Certificate{{Name: "shop", Hosts: []string{"a.test"}, NotAfter: time.Now().Add(time.Hour)}},
 			Authorities: []string{"ca"}, Default: "shop",
 		},
