@@ -114,7 +114,7 @@ func change(b *testing.B, c *api.Client, kind, name string) {
 }
 
 // fill registers services of so many instances each, on 100 nodes.
-func fill(b *testing.B, c *api.Client, services, instances int) {
+func fill(b testing.TB, c *api.Client, services, instances int) {
 	b.Helper()
 	const nodes = 100
 	for i := range nodes {
