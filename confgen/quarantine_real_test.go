@@ -25,9 +25,8 @@ backend {{haproxyWord .Name}}
 {{- with .Options}}{{if eq .Check.Fall 7}}
     balance nonsense
 {{- end}}{{end}}
-{{- $settings := .Settings}}
 {{- range .Servers}}
-    {{template "server" dict "Server" . "Settings" $settings "Check" false}}
+    server {{.Name}} {{.Address}}:{{.Port}} id {{.ID}}
 {{- end}}
 {{end}}`,
 	"nginx": `{{define "upstream"}}
