@@ -151,8 +151,8 @@ func (p *program) again(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	if config.Program.String("state-dir") != p.config.Program.String("state-dir") {
-		return errors.New("the state folder cannot change while confgen runs; restart it")
+	if name := fixedSetting(config.Program, p.config.Program); name != "" {
+		return fmt.Errorf("%s cannot change while confgen runs; restart it", strings.ReplaceAll(name, "-", "_"))
 	}
 	for i := range config.Proxies { // state stays where it is, whichever proxy is the first now
 		config.Proxies[i].Snapshot, config.Proxies[i].Control = p.config.Proxies[0].Snapshot, p.config.Proxies[0].Control
@@ -193,6 +193,23 @@ func (p *program) again(ctx context.Context, group *errgroup.Group) error {
 	p.replace(ctx, group, old, next, fresh)
 	p.config.Proxies = config.Proxies
 	return nil
+}
+
+// fixedSetting names a setting of the program itself that two configurations differ in; "" for
+// none.
+func fixedSetting(a, b settings) string {
+	for _, name := range []string{"state-dir", "log-level", "http-addr"} {
+		if a.String(name) != b.String(name) {
+			return name
+		}
+	}
+	switch {
+	case a.Bool("log-json") != b.Bool("log-json"):
+		return "log-json"
+	case a.Int("template-connections") != b.Int("template-connections"):
+		return "template-connections"
+	}
+	return ""
 }
 
 // replace ends the fronts that are not among the next ones and starts the fresh ones.

@@ -175,6 +175,12 @@ func TestConfig_F42_severalProxiesAndSIGHUP(t *testing.T) {
 	r.write("confgen.hcl", "routing_prefix = \"x\"\n"+core)
 	r.hup()
 	r.page("/status", "cannot change while confgen runs; restart it")
+	for _, line := range []string{`log_level = "debug"`, `http_addr = ":1"`, `log_json = true`, `template_connections = 5`, `state_dir = "/x"`} {
+		r.write("confgen.hcl", line+"\n"+core)
+		r.hup()
+		name, _, _ := strings.Cut(line, " ")
+		r.page("/status", name+" cannot change while confgen runs; restart it")
+	}
 }
 
 // Templates in consul-template's dialect follow what they ask for, are complete or not written,
