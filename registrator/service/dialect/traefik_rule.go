@@ -3,6 +3,7 @@ package dialect
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -201,7 +202,12 @@ func (e expression) matcher() (match, error) {
 		if len(e.arguments) != 2 || !isToken(e.arguments[0]) {
 			return m, fmt.Errorf("%s takes a name and a value", e.name)
 		}
-		m.header = e.arguments[0] + ": " + e.arguments[1]
+		// What a list of headers would read otherwise is written so that it does not.
+		value := strings.ReplaceAll(e.arguments[1], ";", `\;`)
+		if strings.HasPrefix(value, "~") {
+			value = "~^" + strings.ReplaceAll(regexp.QuoteMeta(e.arguments[1]), ";", `\;`) + "$"
+		}
+		m.header = e.arguments[0] + ": " + value
 	default:
 		return m, fmt.Errorf("%s cannot be translated; Host, PathPrefix, Path, Method and Header can", clip(e.name))
 	}
