@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,6 +182,85 @@ func TestConfig_F42_severalProxiesAndSIGHUP(t *testing.T) {
 		name, _, _ := strings.Cut(line, " ")
 		r.page("/status", name+" cannot change while confgen runs; restart it")
 	}
+}
+
+// Two proxies are children of one confgen. SIGHUP with other settings changes what they serve and
+// not the processes; without a proxy its process ends, and the other stays.
+func TestConfig_F42_F44_childrenOutliveSIGHUP(t *testing.T) {
+	testbed.Program(t, "haproxy")
+	testbed.Program(t, "nginx")
+	edgePort, corePort, next := testbed.Port(t), testbed.Port(t), testbed.Port(t)
+	proxy := func(kind, name string, port int) string {
+		return fmt.Sprintf("proxy %q {\n  kind = %q\n  dir = \"DIR/%s\"\n  command = [%q]\n  hard_stop_after = \"1s\"\n  entrypoint \"web\" {\n    address = \"127.0.0.1\"\n    port = %d\n  }\n}\n", name, kind, name, kind, port)
+	}
+	r := newFileRig(t, proxy("haproxy", "edge", edgePort)+proxy("nginx", "core", corePort))
+	r.start()
+	r.serves(edgePort)
+	r.serves(corePort)
+	edge, core := r.child("edge"), r.child("core")
+
+	r.write("confgen.hcl", proxy("haproxy", "edge", next)+proxy("nginx", "core", corePort))
+	r.hup()
+	r.serves(next)
+	r.serves(corePort)
+	if a, b := r.child("edge"), r.child("core"); a != edge || b != core {
+		t.Errorf("processes %d and %d, before SIGHUP %d and %d", a, b, edge, core)
+	}
+
+	r.write("confgen.hcl", proxy("nginx", "core", corePort))
+	r.hup()
+	testbed.Eventually(t, 15*time.Second, "the process of a proxy that is gone ends", func() error {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", edge)); err == nil {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	r.serves(corePort)
+	if b := r.child("core"); b != core {
+		t.Errorf("process %d, before %d", b, core)
+	}
+}
+
+// serves waits until a front end answers for a name that nobody asked for.
+func (r *fileRig) serves(port int) {
+	r.t.Helper()
+	testbed.Eventually(r.t, 20*time.Second, fmt.Sprintf("port %d is served", port), func() error {
+		if code, body := get(r.t, fmt.Sprintf("http://127.0.0.1:%d/", port), "nobody.test"); code != 404 {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
+}
+
+// child returns the process that this one runs for a proxy.
+func (r *fileRig) child(name string) int {
+	r.t.Helper()
+	list, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	tasks, err := filepath.Glob("/proc/self/task/*/children") // of whichever thread started it
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, task := range tasks {
+		more, err := os.ReadFile(task)
+		if err == nil { // a thread may end
+			list = append(append(list, ' '), more...)
+		}
+	}
+	for field := range strings.FieldsSeq(string(list)) {
+		command, err := os.ReadFile("/proc/" + field + "/cmdline")
+		if err == nil && strings.Contains(string(command), filepath.Join(r.dir, name)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	r.t.Fatalf("no process for proxy %s", name)
+	return 0
 }
 
 // Templates in consul-template's dialect follow what they ask for, are complete or not written,
