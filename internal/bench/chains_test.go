@@ -84,7 +84,7 @@ func predecessors(l *lab, registrator, template string) {
 	if err := os.WriteFile(source, []byte(strings.ReplaceAll(peerTemplate, "PORT", port)), 0o600); err != nil {
 		l.b.Fatal(err)
 	}
-	reload := fmt.Sprintf("sh -c 'test ! -e %s || kill -USR2 $(cat %s)'", pid, pid)
+	reload := fmt.Sprintf("sh -c 'test ! -e %s || kill -USR2 $(cat %s) || true'", pid, pid)
 	l.spawn(template, "-consul-addr", l.consul.Addr, "-template", source+":"+config+":"+reload)
 	wrote(l, config)
 	l.spawn(testbed.Program(l.b, "haproxy"), "-W", "-p", pid, "-f", config)
