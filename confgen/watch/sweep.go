@@ -154,7 +154,9 @@ func (s *sweep) turn(now time.Time, nodes map[string]*node) {
 func (s *sweep) end(now time.Time) {
 	s.running = false
 	took := now.Sub(s.startedAt)
-	s.huntRest = now.Add(took)
+	if s.hunting {
+		s.huntRest = now.Add(took)
+	}
 	if s.index == s.began {
 		s.index = 0 // every node was asked, and it is on none
 	}
