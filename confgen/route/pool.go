@@ -95,9 +95,35 @@ func (b *builder) pools(claims []Route) []Route {
 			return cmp.Or(cmp.Compare(x.created, y.created), cmp.Compare(x.service, y.service), cmp.Compare(x.name, y.name),
 				cmp.Compare(x.lead.in.ID, y.lead.in.ID))
 		})
-		claims = b.pool(group, variants, claims)
+		claims = b.pool(group, b.alike(group, variants), claims)
 	}
 	return claims
+}
+
+// alike leaves out the variants that keep out others than the oldest does, or are spoken to in
+// another way: one backend cannot do both, and none may be reached by whom its own labels keep out.
+func (b *builder) alike(group string, variants []variant) []variant {
+	lead := variants[0]
+	list := []variant{lead}
+	for _, v := range variants[1:] {
+		differing := ""
+		for _, key := range sortedKeys {
+			if (restricts[key] || key == "client-ca") && v.lead.wish.values[key] != lead.lead.wish.values[key] {
+				differing = key
+				break
+			}
+		}
+		if differing == "" {
+			list = append(list, v)
+			continue
+		}
+		b.problem(Problem{
+			Service: v.service, Instance: v.lead.in.ID, Key: label(b.parser.name, v.name, differing),
+			Reason: fmt.Sprintf("%s, but %s of service %s, which was registered first in the group %s; they cannot be served as one, so this one is left out of it; say the same on both",
+				orNothing(v.lead.wish.values[differing]), orNothing(lead.lead.wish.values[differing]), lead.service, quote(group)),
+		})
+	}
+	return list
 }
 
 func (b *builder) pool(group string, variants []variant, claims []Route) []Route {
