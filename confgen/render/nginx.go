@@ -360,6 +360,14 @@ func (d *data) VariablesSize() int {
 	return powerOfTwo(8 * (n + d.testsAtMost() + 4*len(d.options)))
 }
 
+// Connections is how many connections a worker of nginx may have at once where the operator does
+// not say: 4,096, and two more for each service where there are thousands. nginx keeps idle ones to
+// each for a minute, and when it runs out it closes none of them but answers 500.
+func (d *data) Connections() int {
+	const step = 1000 // so that one more service changes nothing
+	return 4096 + 2*step*(len(d.Backends)/step)
+}
+
 func powerOfTwo(n int) int {
 	size := 2048
 	for size < n {

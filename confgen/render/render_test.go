@@ -328,3 +328,15 @@ func TestRender_F48_hostAdded(t *testing.T) {
 		}
 	}
 }
+
+// TestRender_nginxConnections wants room for idle connections to thousands of services, and what
+// the operator says instead where there is something said.
+func TestRender_nginxConnections(t *testing.T) {
+	for _, c := range []struct{ services, given, want int }{{1, 0, 4096}, {999, 0, 4096}, {5000, 0, 14096}, {5000, 77, 77}} {
+		v := render.View{Table: route.Build(routetest.Large(c.services, 1), route.Settings{}), Settings: render.DefaultSettings()}
+		v.Settings.MaxConn = c.given
+		if want := fmt.Sprintf("worker_connections %d;", c.want); !strings.Contains(one(t, v, templates.Nginx()...)["nginx.conf"], want) {
+			t.Errorf("%d services, %d given: no %q", c.services, c.given, want)
+		}
+	}
+}
