@@ -35,6 +35,8 @@ type front struct {
 	process *process // nil unless the proxy is a child
 	closers []func() error
 
+	quarantine *quarantine
+
 	// From here on only of a front that runs.
 	ready  *daemon.Condition
 	report *report
@@ -52,6 +54,7 @@ func newFront(opt Options, d *daemon.Daemon, watcher *watch.Watcher, follow *ctm
 	if opt.Name != "" {
 		f.log = d.Log.With("proxy", opt.Name)
 	}
+	f.quarantine = newQuarantine(f.log)
 	// A template that is broken at the start is not the end: it may be mended, and until then
 	// the proxy goes on with what it has.
 	var err error
@@ -120,7 +123,7 @@ func (f *front) loop(ctx context.Context) error {
 	s := &syncer{
 		catalog: f.watcher, routing: f.opt.Routing, settings: f.opt.Render,
 		files: f.source, secrets: f.secrets, target: f.target, proxy: f.ready, report: f.report,
-		quarantine: newQuarantine(f.log),
+		quarantine: f.quarantine,
 	}
 	main := filepath.Join(f.opt.Proxy.Dir, mainFile[f.opt.Proxy.Kind])
 	return reconcile.Loop(ctx, f.wake, reconcile.Options{

@@ -239,6 +239,7 @@ func (p *program) replace(ctx context.Context, group *errgroup.Group, old map[st
 	for _, f := range fresh {
 		why := "the configuration changed"
 		if before := old[f.opt.Name]; before != nil {
+			f.quarantine.inherit(before.quarantine) // whose loop has ended
 			f.begin(why, before.ready, &p.reload)
 		} else {
 			f.begin("start", nil, &p.reload)

@@ -24,15 +24,19 @@ const quarantineKey = "quarantine"
 type remedy int
 
 const (
-	asItIs    remedy = iota // in no quarantine
-	oldLabels               // the instances there are, with the labels that were accepted last
-	oldRows                 // everything as it was accepted last
-	nothing                 // the service is not routed
+	asItIs      remedy = iota // in no quarantine
+	oldSettings               // without what operators set live since it was accepted last
+	oldLabels                 // the instances there are, with the labels that were accepted last
+	oldRows                   // everything as it was accepted last
+	nothing                   // the service is not routed
 )
 
 // String says it in a problem.
 func (r remedy) String() string {
-	return [...]string{"", "its instances are routed by the labels that were accepted last", "it is routed as it was accepted last", "it is not routed"}[r]
+	return [...]string{
+		"", "what was set live since then is left out", "its instances are routed by the labels that were accepted last",
+		"it is routed as it was accepted last", "it is not routed",
+	}[r]
 }
 
 // quarantine takes services out whose configuration the checker refuses, so that nobody else
@@ -41,8 +45,8 @@ func (r remedy) String() string {
 type quarantine struct {
 	log  hclog.Logger
 	out  map[string]patient
-	good map[string]route.Service // as the proxy runs them
-	with int                      // edition of the templates that good was accepted with
+	good map[string]asking // as the proxy runs them
+	with edition           // that good was accepted with
 
 	inVain string // the refusal that no service is to blame for
 }
@@ -52,30 +56,72 @@ type patient struct {
 	words  string // the checker's own
 	remedy remedy
 	asked  string // what the service looked like when it was refused
-	with   int    // edition of the templates that it was refused with
+	with   edition
+}
+
+// asking is all that one service asks for.
+type asking struct {
+	route.Service
+	set []route.Override // live
+}
+
+// edition tells apart what a configuration is made with besides the catalog: a service that was
+// refused with one is worth another try with the next.
+type edition struct {
+	templates    int // edition of those
+	certificates int // version of the store
 }
 
 func newQuarantine(log hclog.Logger) *quarantine {
-	return &quarantine{log: log, out: map[string]patient{}, good: map[string]route.Service{}}
+	return &quarantine{log: log, out: map[string]patient{}, good: map[string]asking{}}
+}
+
+// inherit takes over what the proxy runs from the quarantine of before the settings changed: who
+// is refused now is routed as it was accepted then.
+func (q *quarantine) inherit(before *quarantine) {
+	q.good, q.with = before.good, edition{-1, -1}
+}
+
+// asksOf returns what each service asks for.
+func asksOf(s route.Snapshot) map[string]asking {
+	list := make(map[string]asking, len(s.Services))
+	for _, service := range s.Services {
+		list[service.Name] = asking{Service: service}
+	}
+	for _, o := range s.Overrides {
+		if name, ok := setFor(o, func(name string) bool { return list[name].Name != "" }); ok {
+			a := list[name]
+			a.set = append(a.set, o)
+			list[name] = a
+		}
+	}
+	return list
+}
+
+// setFor returns the service that something is set for: the longest name that there is.
+func setFor(o route.Override, is func(name string) bool) (string, bool) {
+	for cut := strings.LastIndexByte(o.Path, '/'); cut > 0; cut = strings.LastIndexByte(o.Path[:cut], '/') {
+		if is(o.Path[:cut]) {
+			return o.Path[:cut], true
+		}
+	}
+	return "", false
 }
 
 // admit returns a snapshot without what is in quarantine. A service that has changed, or whose
-// templates have, is tried again.
-func (q *quarantine) admit(s route.Snapshot, edition int) route.Snapshot {
+// templates or certificates have, is tried again.
+func (q *quarantine) admit(s route.Snapshot, with edition) route.Snapshot {
 	if len(q.out) == 0 {
 		return s
 	}
-	there := make(map[string]bool, len(s.Services))
-	for _, service := range s.Services {
-		there[service.Name] = true
-		if p, is := q.out[service.Name]; is && (p.asked != asks(service, p.remedy) || p.with != edition) {
-			delete(q.out, service.Name)
-			q.log.Info("service has changed, trying it again", "service", service.Name)
-		}
-	}
-	for name := range q.out {
-		if !there[name] {
+	now := asksOf(s)
+	for name, p := range q.out {
+		switch a, there := now[name]; {
+		case !there:
 			delete(q.out, name)
+		case p.asked != asks(a, p.remedy) || p.with != with:
+			delete(q.out, name)
+			q.log.Info("service has changed, trying it again", "service", name)
 		}
 	}
 	remedies := make(map[string]remedy, len(q.out))
@@ -90,63 +136,87 @@ func (q *quarantine) treat(s route.Snapshot, remedies map[string]remedy) route.S
 	if len(remedies) == 0 {
 		return s
 	}
-	treated := s
-	treated.Services = make([]route.Service, 0, len(s.Services))
+	treated := route.Snapshot{Services: make([]route.Service, 0, len(s.Services))}
+	there := make(map[string]bool, len(s.Services))
 	for _, service := range s.Services {
-		switch remedies[service.Name] {
-		case asItIs:
+		there[service.Name] = true
+		switch r := remedies[service.Name]; r {
+		case asItIs, oldSettings:
 			treated.Services = append(treated.Services, service)
 		case oldLabels:
-			treated.Services = append(treated.Services, relabelled(service, q.good[service.Name]))
+			treated.Services = append(treated.Services, relabelled(service, q.good[service.Name].Service))
 		case oldRows:
-			treated.Services = append(treated.Services, q.good[service.Name])
+			treated.Services = append(treated.Services, q.good[service.Name].Service)
 		case nothing:
+		}
+		if r := remedies[service.Name]; r == oldSettings || r == oldRows {
+			treated.Overrides = append(treated.Overrides, q.good[service.Name].set...)
+		}
+	}
+	for _, o := range s.Overrides {
+		name, _ := setFor(o, func(name string) bool { return there[name] })
+		if r := remedies[name]; r == asItIs || r == oldLabels {
+			treated.Overrides = append(treated.Overrides, o)
 		}
 	}
 	return treated
 }
 
-// relabelled gives the instances of now the labels of before: its own to one that was there, the
-// first one's to one that is new.
+// relabelled gives the instances of now the labels of before: its own to one that was there, to
+// one that is new those of one with the same port of its container, else the first one's. Whose
+// port an instance is stays as it is.
 func relabelled(now, before route.Service) route.Service {
 	if len(before.Instances) == 0 {
 		return before
 	}
 	out := route.Service{Name: now.Name, Instances: slices.Clone(now.Instances)}
 	for i, in := range out.Instances {
-		model := before.Instances[0]
+		model := before.Instances[max(0, slices.IndexFunc(before.Instances, func(b route.Instance) bool { return portOf(b) == portOf(in) }))]
 		for _, b := range before.Instances {
 			if b.ID == in.ID && b.Node == in.Node {
 				model = b
 			}
 		}
-		out.Instances[i].Meta, out.Instances[i].Tags = model.Meta, model.Tags
+		meta := maps.Clone(model.Meta)
+		delete(meta, route.Owner)
+		if mark, is := in.Meta[route.Owner]; is {
+			if meta == nil {
+				meta = make(map[string]string)
+			}
+			meta[route.Owner] = mark
+		}
+		out.Instances[i].Meta, out.Instances[i].Tags = meta, model.Tags
 	}
 	return out
 }
 
+// portOf is the part of registrator's mark that says which port of its container an instance is.
+func portOf(in route.Instance) string {
+	_, port, _ := strings.Cut(in.Meta[route.Owner], ":")
+	return port
+}
+
 // asks describes what a service asks for; when that changes it is worth another try. Where its
 // labels alone were to blame, instances that come and go change nothing.
-func asks(s route.Service, r remedy) string {
-	lines := make([]string, 0, len(s.Instances))
-	for _, in := range s.Instances {
+func asks(a asking, r remedy) string {
+	lines := make([]string, 0, len(a.Instances)+len(a.set))
+	for _, in := range a.Instances {
 		line := fmt.Sprint(slices.Sorted(maps.Keys(in.Meta)), in.Meta, in.Tags)
-		if r != oldLabels {
+		if r != oldLabels && r != oldSettings {
 			line += fmt.Sprint(in.Node, in.ID, in.Address, in.Port)
 		}
 		lines = append(lines, line)
+	}
+	for _, o := range a.set {
+		lines = append(lines, fmt.Sprint("set ", o))
 	}
 	slices.Sort(lines)
 	return strings.Join(slices.Compact(lines), "\n")
 }
 
 // accepted notes what the proxy runs by now.
-func (q *quarantine) accepted(s route.Snapshot, edition int) {
-	good := make(map[string]route.Service, len(s.Services))
-	for _, service := range s.Services {
-		good[service.Name] = service
-	}
-	q.good, q.with, q.inVain = good, edition, ""
+func (q *quarantine) accepted(s route.Snapshot, with edition) {
+	q.good, q.with, q.inVain = asksOf(s), with, ""
 }
 
 // problems tells of who is in quarantine.
@@ -165,24 +235,26 @@ func (q *quarantine) problems() []route.Problem {
 // suspects are the services that are not as the proxy runs them: all, when the templates are not
 // those either. Those that are in quarantine already are among them only as long as they may be
 // treated further.
-func (q *quarantine) suspects(s route.Snapshot, edition int) []string {
+func (q *quarantine) suspects(now map[string]asking, with edition) []string {
 	var list []string
-	for _, service := range s.Services {
-		before, known := q.good[service.Name]
-		if q.with != edition || !known || asks(service, asItIs) != asks(before, asItIs) {
-			list = append(list, service.Name)
+	for name, a := range now {
+		before, known := q.good[name]
+		if q.with != with || !known || asks(a, asItIs) != asks(before, asItIs) {
+			list = append(list, name)
 		}
 	}
+	slices.Sort(list)
 	return list
 }
 
 // cause describes a refusal and what may have caused it. Instances that come and go did not.
-func (q *quarantine) cause(s route.Snapshot, edition int, refusal error) string {
+func (q *quarantine) cause(now map[string]asking, with edition, refusal error) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, edition, wordsOf(refusal))
-	for _, service := range s.Services {
-		if before, known := q.good[service.Name]; !known || asks(service, oldLabels) != asks(before, oldLabels) {
-			fmt.Fprintln(&b, service.Name, asks(service, oldLabels))
+	fmt.Fprintln(&b, with, wordsOf(refusal))
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		a := now[name]
+		if before, known := q.good[name]; !known || asks(a, oldLabels) != asks(before, oldLabels) {
+			fmt.Fprintln(&b, name, asks(a, oldLabels))
 		}
 	}
 	return b.String()
@@ -195,8 +267,9 @@ const maxTries = 60
 // search finds the services that are to blame for a refusal.
 type search struct {
 	q        *quarantine
-	snapshot route.Snapshot // as it is
-	edition  int
+	snapshot route.Snapshot    // as it is
+	now      map[string]asking // the same, by service
+	with     edition
 	try      func(context.Context, route.Snapshot) (tried, error)
 	tries    int
 	remedies map[string]remedy
@@ -214,14 +287,15 @@ var errTooMany = errors.New("too many checks")
 
 // isolate looks for the services that are to blame for a refusal and takes them into quarantine.
 // It returns false when nobody is found: then the configuration as a whole is refused.
-func (q *quarantine) isolate(ctx context.Context, s route.Snapshot, edition int, first tried, refusal error,
+func (q *quarantine) isolate(ctx context.Context, s route.Snapshot, with edition, first tried, refusal error,
 	try func(context.Context, route.Snapshot) (tried, error),
 ) bool {
-	cause := q.cause(s, edition, refusal)
+	now := asksOf(s)
+	cause := q.cause(now, with, refusal)
 	if cause == q.inVain {
 		return false
 	}
-	f := &search{q: q, snapshot: s, edition: edition, try: try, remedies: map[string]remedy{}, words: map[string]string{}}
+	f := &search{q: q, snapshot: s, now: now, with: with, try: try, remedies: map[string]remedy{}, words: map[string]string{}}
 	for name, p := range q.out {
 		f.remedies[name], f.words[name] = p.remedy, p.words
 	}
@@ -234,12 +308,8 @@ func (q *quarantine) isolate(ctx context.Context, s route.Snapshot, edition int,
 		return false
 	}
 	f.heal(ctx)
-	at := make(map[string]route.Service, len(s.Services))
-	for _, service := range s.Services {
-		at[service.Name] = service
-	}
 	for name, r := range f.remedies {
-		q.out[name] = patient{words: f.words[name], remedy: r, asked: asks(at[name], r), with: edition}
+		q.out[name] = patient{words: f.words[name], remedy: r, asked: asks(now[name], r), with: with}
 	}
 	return true
 }
@@ -305,7 +375,7 @@ func (f *search) spare(ctx context.Context, before map[string]remedy) {
 
 // byHalves takes all suspects out and lets them in again by halves.
 func (f *search) byHalves(ctx context.Context, refusal error) bool {
-	suspects := f.q.suspects(f.snapshot, f.edition)
+	suspects := f.q.suspects(f.now, f.with)
 	everybody := make([]string, 0, len(f.snapshot.Services))
 	for _, s := range f.snapshot.Services {
 		everybody = append(everybody, s.Name)
@@ -361,10 +431,10 @@ func (f *search) admit(ctx context.Context, group []string, kept map[string]reme
 // heal gives those who are out the mildest remedy that the checker accepts.
 func (f *search) heal(ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(f.remedies)) {
-		if _, known := f.q.good[name]; !known || f.remedies[name] != nothing {
+		if f.remedies[name] != nothing {
 			continue
 		}
-		for _, r := range []remedy{oldLabels, oldRows, nothing} {
+		for _, r := range f.milder(name) {
 			f.remedies[name] = r
 			if r == nothing {
 				break
@@ -374,6 +444,19 @@ func (f *search) heal(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// milder are the remedies that may help a service, the best first.
+func (f *search) milder(name string) []remedy {
+	before, known := f.q.good[name]
+	var list []remedy
+	if !slices.Equal(before.set, f.now[name].set) {
+		list = append(list, oldSettings)
+	}
+	if known {
+		list = append(list, oldLabels, oldRows)
+	}
+	return append(list, nothing)
 }
 
 // preamble is what checkers put in front of what they have to say, process ids among it.

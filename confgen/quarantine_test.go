@@ -62,6 +62,11 @@ func (w *ward) try(_ context.Context, s route.Snapshot) (tried, error) {
 				at, why = 3+2*i, service.Name
 			}
 		}
+		for _, o := range s.Overrides {
+			if strings.HasPrefix(o.Path, service.Name+"/") && o.Value == "bad" && at == 0 {
+				at, why = 3+2*i, service.Name
+			}
+		}
 		fmt.Fprintln(&b, "  line")
 	}
 	made.files = []render.File{{Path: "haproxy.cfg", Data: []byte(b.String())}}
@@ -77,8 +82,9 @@ func (w *ward) try(_ context.Context, s route.Snapshot) (tried, error) {
 
 // pass is what the syncer does; it returns the services as they are routed, or nothing when
 // everything is refused.
-func (w *ward) pass(s route.Snapshot, edition int) string {
+func (w *ward) pass(s route.Snapshot, n int) string {
 	w.t.Helper()
+	edition := edition{templates: n}
 	for {
 		admitted := w.admit(s, edition)
 		made, err := w.try(w.t.Context(), admitted)
@@ -141,6 +147,95 @@ func TestQuarantine_F24_onlyTheCulprit(t *testing.T) {
 				t.Errorf("a service that is gone: %v", w.problems())
 			}
 		})
+	}
+}
+
+// What an operator sets live may be what is refused: that alone is left out, and taking it back is
+// tried at once.
+func TestQuarantine_F24_whatIsSetLive(t *testing.T) {
+	w := newWard(t, true)
+	expect := func(words, set, want string) {
+		t.Helper()
+		s := catalogOf(strings.Fields(words)...)
+		for o := range strings.FieldsSeq(set) {
+			path, value, _ := strings.Cut(o, "=")
+			s.Overrides = append(s.Overrides, route.Override{Path: path, Value: value})
+		}
+		if got := w.pass(s, 1); got != want {
+			t.Fatalf("%s, set %s: routed are %q, want %q", words, set, got, want)
+		}
+		if n := w.checks; want != w.pass(s, 1) || w.checks != n+1 {
+			t.Errorf("%s, set %s: %d more checks for what was known", words, set, w.checks-n)
+		}
+	}
+	told := func(want string) {
+		t.Helper()
+		if p := w.problems(); len(p) != 1 || !strings.Contains(p[0].Reason, want) {
+			t.Errorf("problems %+v, want one that says %q", p, want)
+		}
+	}
+	expect("a b/c", "b/c/snippet-haproxy=bad a/weight=1", "a=@1 b/c=@1") // unknown before, as after a start
+	told("what was set live")
+	expect("a b/c=@11", "b/c/snippet-haproxy=bad a/weight=1", "a=@1 b/c=@2") // its instances go on
+	expect("a b/c=new@11", "b/c/snippet-haproxy=bad", "a=@1 b/c=new@2")      // and its labels
+	expect("a b/c=bad@11", "b/c/snippet-haproxy=bad", "a=@1 b/c=new@2")      // both: as accepted last
+	told("as it was accepted last")
+	expect("a b/c=bad@11", "b/c/weight=7", "a=@1 b/c=new@2")
+	told("labels that were accepted last")
+	expect("a b/c=new@11", "", "a=@1 b/c=new@2")
+	if len(w.out) != 0 {
+		t.Errorf("still in quarantine: %v", w.out)
+	}
+	// What belongs to a service that is not routed is left out with it, and only that.
+	s := catalogOf("a", "b")
+	s.Overrides = []route.Override{{Path: "a/weight", Value: "1"}, {Path: "b/weight", Value: "1"}, {Path: "nobody/weight", Value: "1"}}
+	if got := w.treat(s, map[string]remedy{"b": nothing}); fmt.Sprint(got.Overrides) != "[{a/weight 1} {nobody/weight 1}]" {
+		t.Errorf("left are %v", got.Overrides)
+	}
+}
+
+// A certificate that has been replaced may be what the service was refused for.
+func TestQuarantine_F24_anotherCertificate(t *testing.T) {
+	w := newWard(t, true)
+	s := catalogOf("a", "b=bad")
+	w.pass(s, 1)
+	if got := w.admit(s, edition{templates: 1}); len(got.Services) != 1 {
+		t.Errorf("routed are %v", got.Services)
+	}
+	if got := w.admit(s, edition{templates: 1, certificates: 1}); len(got.Services) != 2 {
+		t.Errorf("not tried again: %v", got.Services)
+	}
+}
+
+// Settings that are read anew do not take away what the proxy runs for a service in quarantine.
+func TestQuarantine_F42_otherSettings(t *testing.T) {
+	before := newWard(t, true)
+	before.pass(catalogOf("a", "b"), 1)
+	before.pass(catalogOf("a", "b=bad"), 1)
+	after := newWard(t, true)
+	after.inherit(before.quarantine)
+	if got := after.pass(catalogOf("a", "b=bad@11"), 1); got != "a=@1 b=@2" {
+		t.Errorf("routed are %q", got)
+	}
+}
+
+// An instance that is given other labels stays the port of the container that it is.
+func TestRelabelled_F24_ports(t *testing.T) {
+	row := func(container, port, host string) route.Instance {
+		return route.Instance{Node: "n", ID: container + port, Meta: map[string]string{
+			route.Owner: container + ":" + port + "/tcp", "fairway-host": host,
+		}}
+	}
+	before := route.Service{Name: "s", Instances: []route.Instance{row("old", "80", "a.test"), row("old", "81", "b.test")}}
+	now := route.Service{Name: "s", Instances: []route.Instance{row("new", "81", "bad"), row("old", "80", "bad"), {ID: "by hand"}}}
+	got := relabelled(now, before).Instances
+	for i, want := range []string{"new:81/tcp b.test", "old:80/tcp a.test", " a.test"} {
+		if have := got[i].Meta[route.Owner] + " " + got[i].Meta["fairway-host"]; have != want {
+			t.Errorf("instance %d: %q, want %q", i, have, want)
+		}
+	}
+	if before.Instances[0].Meta[route.Owner] != "old:80/tcp" {
+		t.Error("what was accepted has changed")
 	}
 }
 

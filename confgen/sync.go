@@ -63,7 +63,7 @@ func (s *syncer) pass(ctx context.Context) error {
 	}
 	store := s.secrets.now()
 	s.report.holds(store)
-	admitted := s.quarantine.admit(view.Snapshot, s.files.edition())
+	admitted := s.quarantine.admit(view.Snapshot, s.edition(store))
 	made, err := s.make(store, admitted)
 	if errors.Is(err, errPending) { // as with the catalog: the answers wake us
 		s.proxy.Show(err)
@@ -84,7 +84,7 @@ func (s *syncer) pass(ctx context.Context) error {
 	switch {
 	case result.Deferred != "", result.Pinned != "":
 	case err == nil, errors.Is(err, proxy.ErrNotRunning) && !rejected(err):
-		s.quarantine.accepted(admitted, s.files.edition())
+		s.quarantine.accepted(admitted, s.edition(store))
 	case rejected(err) && s.isolated(ctx, store, view.Snapshot, made, err):
 		return s.pass(ctx)
 	}
@@ -92,6 +92,11 @@ func (s *syncer) pass(ctx context.Context) error {
 		s.proxy.Show(nil)
 	}
 	return s.tell(s.report.applied(view, result, err))
+}
+
+// edition is what is used besides the catalog.
+func (s *syncer) edition(store inventory) edition {
+	return edition{templates: s.files.edition(), certificates: store.Version}
 }
 
 // make prints the files of a snapshot.
@@ -116,7 +121,7 @@ func (s *syncer) isolated(ctx context.Context, store inventory, snapshot route.S
 	if r, is := errors.AsType[*proxy.RejectedError](refusal); !s.target.CanCheck() || is && r.By != proxy.ByCheck {
 		return false
 	}
-	return s.quarantine.isolate(ctx, snapshot, s.files.edition(), made, refusal, func(ctx context.Context, snapshot route.Snapshot) (tried, error) {
+	return s.quarantine.isolate(ctx, snapshot, s.edition(store), made, refusal, func(ctx context.Context, snapshot route.Snapshot) (tried, error) {
 		guess := tried{table: route.Build(snapshot, store.routing(s.routing))}
 		if err := s.print(store, &guess); err != nil {
 			return guess, err
