@@ -140,7 +140,7 @@ func (k *keeper) due(now time.Time) time.Duration {
 	sooner(k.pace.pausedUntil(now))
 	sooner(k.sweep.due())
 	sooner(k.guard.until())
-	sooner(k.losses.until())
+	sooner(k.losses.next(now))
 	sooner(k.heldUntil(now))
 	return max(at.Sub(now), 0)
 }

@@ -332,10 +332,14 @@ func (g *lossGuard) due(now time.Time) bool {
 }
 
 // until returns when the next loss is believed; zero when none is held or only others can tell.
-func (g *lossGuard) until() time.Time {
+func (g *lossGuard) until() time.Time { return g.next(time.Time{}) }
+
+// next returns when the next loss after a moment is believed. One whose time has come waits for an
+// answer, such as the end of an emptied catalog, and not for the clock.
+func (g *lossGuard) next(after time.Time) time.Time {
 	var first time.Time
 	for _, h := range g.held {
-		if !h.Until.IsZero() && (first.IsZero() || h.Until.Before(first)) {
+		if h.Until.After(after) && (first.IsZero() || h.Until.Before(first)) {
 			first = h.Until
 		}
 	}

@@ -74,6 +74,34 @@ func TestGuard_F10_aServiceFallsToNothing(t *testing.T) {
 	}
 }
 
+// A loss whose time has come while something else keeps the catalog from being believed waits
+// without looking again and again.
+func TestGuard_F10_F9_noBusyLoop(t *testing.T) {
+	f := newFakeConsul(t, map[string][]string{"web": addresses(2), "other": {"10.2.0.1"}})
+	w := follow(t, Options{Grace: time.Hour, Losses: Losses{Policy: Policy{Grace: 300 * time.Millisecond}}}, f.URL)
+	w.holds("start", "web", 2, 0)
+	f.set(func() { delete(f.services, "web") })
+	w.holds("held", "web", 2, 2)
+	f.set(func() { delete(f.services, "other") })
+	testbed.Eventually(t, 10*time.Second, "the loss is overdue, and the emptied catalog is held", func() error {
+		s := w.Status(t.Context())
+		if s.Held == "" || len(s.Losses) != 1 || time.Now().Before(s.Losses[0].Until) {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	rest := make(chan time.Duration, 1)
+	w.tell(t.Context(), func(k *keeper) { rest <- k.due(time.Now()) })
+	if d := <-rest; d < 10*time.Millisecond {
+		t.Errorf("looks again after %s", d)
+	}
+	w.holds("nothing is lost meanwhile", "web", 2, 2)
+	if _, err := w.Approve(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.holds("approved", "web", 0, 0)
+}
+
 // An operator ends it, where the mode says so nobody else.
 func TestGuard_F10_approved(t *testing.T) {
 	f := newFakeConsul(t, map[string][]string{"web": addresses(3), "shop": addresses(5)[3:], "other": {"10.2.0.1"}})
