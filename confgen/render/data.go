@@ -55,6 +55,23 @@ func serverLine(s route.Server, settings *Settings, check any, common string) *s
 	return &serverData{s, settings, check, common}
 }
 
+// serverEnd returns what all servers of a backend end with. A user's own block may call the one of
+// a server with nothing but dict "Server" … "Settings" …; then it is made for each.
+func (r *Renderer) serverEnd(dot any) (string, error) {
+	if d, is := dot.(*serverData); is {
+		return d.Common, nil
+	}
+	d, _ := dot.(map[string]any)
+	if common, is := d["Common"].(string); is {
+		return common, nil
+	}
+	check := d["Check"]
+	if check == nil {
+		check = false
+	}
+	return r.include("server-options", map[string]any{"Settings": d["Settings"], "Check": check})
+}
+
 type virtualServerData struct {
 	VirtualServer
 	Settings *Settings

@@ -33,6 +33,7 @@ func (r *Renderer) funcs() template.FuncMap {
 		"remember":     r.remember,
 		"include":      r.include,
 		"serverLine":   serverLine,
+		"serverEnd":    r.serverEnd,
 		"haproxyWord":  haproxyWord,
 		"haproxyQuote": haproxyQuote,
 		"nginxQuote":   nginxQuote,

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -72,6 +75,68 @@ func TestUserTemplates(t *testing.T) {
 			t.Errorf("%v", own)
 		}
 	})
+}
+
+// The block of a server needs no more than what it once needed: blocks that were copied then go on.
+func TestUserTemplates_theServerBlockAlone(t *testing.T) {
+	v := someView(t)
+	line := func(text string) string {
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, " n_10.0.0.1:80 ") {
+				return strings.TrimSpace(line)
+			}
+		}
+		return ""
+	}
+	want := line(one(t, v, templates.HAProxy()...)["haproxy.cfg"])
+	for _, more := range []string{"", ` "Check" false`, ` "Common" ""`} {
+		own := folder("mine.tmpl", `{{define "backend"}}{{$settings := .Settings}}
+backend {{.Name}}{{range .Servers}}
+  {{template "server" dict "Server" . "Settings" $settings`+more+`}}{{end}}{{end}}`)
+		got := line(one(t, v, append(templates.HAProxy(), own)...)["haproxy.cfg"])
+		if more == ` "Common" ""` {
+			want, _, _ = strings.Cut(want, " check ")
+		}
+		if got != want || want == "" {
+			t.Errorf("with%s: %q, want %q", more, got, want)
+		}
+	}
+}
+
+// docs/confgen.md names every block that there is, and its example is a block that can be used.
+func TestUserTemplates_documented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/confgen.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "## Templates of your own")
+	text, _, _ = strings.Cut(text, "\n## ")
+	_, example, _ := strings.Cut(text, ".tmpl\n")
+	example, _, _ = strings.Cut(example, "\n$ confgen")
+	files := one(t, someView(t), append(templates.HAProxy(), folder("mine.tmpl", example))...)
+	if !strings.Contains(example, "define") || cmp.Equal(files, one(t, someView(t), templates.HAProxy()...)) {
+		t.Errorf("the example changes nothing: %s", example)
+	}
+	define := regexp.MustCompile(`\{\{-? ?define "([^"]+)"`)
+	for proxy, layers := range map[string][]fs.FS{"HAProxy": templates.HAProxy()[1:], "nginx": templates.Nginx()[1:]} {
+		_, list, _ := strings.Cut(text, "\n- "+proxy+": `")
+		list, _, _ = strings.Cut(list, "`")
+		var names []string
+		err := fs.WalkDir(layers[0], ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := fs.ReadFile(layers[0], name)
+			for _, m := range define.FindAllSubmatch(data, -1) {
+				names = append(names, string(m[1]))
+			}
+			return err
+		})
+		slices.Sort(names)
+		if diff := cmp.Diff(names, strings.Fields(list)); err != nil || diff != "" {
+			t.Errorf("blocks of %s: %v\n%s", proxy, err, diff)
+		}
+	}
 }
 
 // TestTemplateErrors wants the file and the line, from parsing and from executing.
