@@ -12,6 +12,7 @@ import (
 type Plan struct {
 	Registrations []Registration // sorted by ID
 	Kept          []Kept         // sorted by container
+	KeptShared    []string       // sorted; the IDs of rows that stay begin so: what publishes them is not known
 	Waiting       []string       // names of containers with a port that the engine has not bound yet: look again soon
 	Problems      []Problem      // sorted, without duplicates
 	Decisions     []Decision     // sorted by container and port

@@ -81,8 +81,12 @@ func (b *builder) container(c *Container) {
 		return
 	}
 	if c.Task.unknown() {
+		b.keepShared(c)
 		b.wait(c, life)
 		return
+	}
+	if c.Task.guessed() {
+		b.keepShared(c)
 	}
 	b.readService(c, report)
 	routes := readRouting(c, b.opt, report)
@@ -142,6 +146,8 @@ func (b *builder) decide(c *Container, port string) *Decision {
 func (b *builder) finish() {
 	slices.SortFunc(b.plan.Registrations, byID)
 	slices.SortFunc(b.plan.Kept, func(x, y Kept) int { return cmp.Compare(x.Container, y.Container) })
+	slices.Sort(b.plan.KeptShared)
+	b.plan.KeptShared = slices.Compact(b.plan.KeptShared)
 	slices.Sort(b.plan.Waiting)
 	b.plan.Waiting = slices.Compact(b.plan.Waiting)
 	b.plan.Problems = sortProblems(b.plan.Problems)

@@ -41,6 +41,7 @@ func (c Changes) Empty() bool { return len(c.Put) == 0 && len(c.Delete) == 0 }
 //	ours, different             x         put
 //	somebody else's             x         problem
 //	ours, container kept        –         put with the kept status if that differs
+//	ours, of a Swarm service    –         nothing while it is not known what that publishes
 //	ours                        –         delete
 //	ours, labels known          guessed   put with the status if that differs
 //	somebody else's             –         –
@@ -66,7 +67,7 @@ func Diff(observed []Registration, plan Plan) Changes {
 			changes.compare(have, want)
 		}
 	}
-	changes.leftovers(observed, wanted, plan.Kept)
+	changes.leftovers(observed, wanted, plan)
 	slices.SortFunc(changes.Put, byID)
 	slices.Sort(changes.Delete)
 	changes.Problems = sortProblems(changes.Problems)
@@ -88,9 +89,9 @@ func (c *Changes) compare(have, want Registration) {
 }
 
 // leftovers deals with our rows that no running container asks for.
-func (c *Changes) leftovers(observed []Registration, wanted map[string]bool, kept []Kept) {
-	keep := make(map[string]Kept, len(kept))
-	for _, k := range kept {
+func (c *Changes) leftovers(observed []Registration, wanted map[string]bool, plan Plan) {
+	keep := make(map[string]Kept, len(plan.Kept))
+	for _, k := range plan.Kept {
 		keep[k.Container] = k
 	}
 	for _, row := range observed {
@@ -103,6 +104,7 @@ func (c *Changes) leftovers(observed []Registration, wanted map[string]bool, kep
 			k, kept = keep[meshID]
 		}
 		switch {
+		case !kept && slices.ContainsFunc(plan.KeptShared, func(start string) bool { return strings.HasPrefix(row.ID, start) }):
 		case !kept:
 			c.Delete = append(c.Delete, row.ID)
 		case k.Status != "" && (row.Status != k.Status || row.Output != k.Output):

@@ -163,6 +163,14 @@ func (b *builder) wait(c *Container, l life) {
 	b.rest(c, waiting)
 }
 
+// keepShared keeps the rows that the tasks of a service share on this node while it is not known what
+// the service publishes. Their mark may be that of a task which has ended since.
+func (b *builder) keepShared(c *Container) {
+	if name := firstName(c.Task.ServiceName, c.Name); name != "" {
+		b.plan.KeptShared = append(b.plan.KeptShared, fmt.Sprintf("%s:%s:", b.opt.Node.Name, name))
+	}
+}
+
 // onMesh explains a task of which only the routing mesh publishes ports, where every node stands for
 // them: what its container says in particular is not heard there.
 func (b *builder) onMesh(c *Container, r routing, report reporter) {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -71,5 +72,39 @@ func TestMesh_C108_unknownIsNotEmpty(t *testing.T) {
 	web.Stopped = true
 	if c := Diff(rows, Desired(Mesh([]SwarmService{web}, true), opt)); len(c.Delete) != 1 || len(c.Put) != 0 {
 		t.Errorf("C112 scaled to 0: %+v", c)
+	}
+}
+
+// TestDiff_C108_sharedRowsWaitForWhatIsPublished: the row that stands for all tasks of a service on
+// this node bears the mark of one of them. Should that one have ended while nothing is known of the
+// service, as after a start, the row stays as long as another runs here.
+func TestDiff_C108_sharedRowsWaitForWhatIsPublished(t *testing.T) {
+	task := func(n string, service *SwarmService) Container {
+		return Container{
+			ID: n + "123456789abcdef", Name: "web." + n, State: Running, NetworkMode: "default",
+			Task:  Task{ID: n, Name: "web." + n, ServiceID: "s1", ServiceName: "web", Service: service},
+			Ports: []Port{{Number: 80, Protocol: "tcp"}},
+		}
+	}
+	opt := Defaults()
+	opt.Node = Node{Name: "n", IPv4: netip.MustParseAddr("192.0.2.1")}
+	known := &SwarmService{ID: "s1", Name: "web", Mesh: []Publication{{Target: 80, Published: 8080, Protocol: "tcp"}}}
+	rows := Desired([]Container{task("1", known), task("2", known)}, opt).Registrations
+	if len(rows) != 1 || rows[0].ID != "n:web:80" || marked(rows[0].Meta[Owner]) != "1123456789ab" {
+		t.Fatalf("rows %+v", rows)
+	}
+	other := Registration{ID: "n:web-admin:80", Name: "x", Meta: map[string]string{Owner: "ffffffffffff:80/tcp"}}
+	for what, unsure := range map[string]*SwarmService{"nothing known yet": nil, "guessed": {ID: "s1", Guess: "why"}} {
+		c := Diff(append(rows, other), Desired([]Container{task("2", unsure)}, opt))
+		if len(c.Put) != 0 || !slices.Equal(c.Delete, []string{other.ID}) {
+			t.Errorf("%s: put %+v, deleted %v", what, c.Put, c.Delete)
+		}
+	}
+	c := Diff(rows, Desired([]Container{task("2", known)}, opt))
+	if len(c.Put) != 1 || c.Put[0].ID != rows[0].ID || len(c.Delete) != 0 {
+		t.Errorf("known again: %+v", c)
+	}
+	if c := Diff(rows, Desired(nil, opt)); len(c.Delete) != 1 {
+		t.Errorf("no task is left: %+v", c)
 	}
 }
