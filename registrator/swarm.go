@@ -100,11 +100,11 @@ func (v *swarmView) read(keys swarm.Keys) {
 func (v *swarmView) look(ctx context.Context) error {
 	keys := v.keys.Load()
 	s, err := observe(ctx, v.docker, v.directory, v.ingress, v.changed)
+	if s.Member {
+		v.once.Do(func() { close(v.joined) }) // also without a leader: what others shared before is there
+	}
 	if err != nil {
 		return err
-	}
-	if s.Member {
-		v.once.Do(func() { close(v.joined) })
 	}
 	v.shared.Set(float64(len(s.Services)))
 	if s.Manager && keys != nil {
@@ -129,7 +129,7 @@ func observe(ctx context.Context, engine *docker.Client, directory *swarm.Direct
 		if directory.SetLocal(nil) { // what others share may be newer than what this manager knew
 			changed()
 		}
-		return docker.Swarm{}, err
+		return docker.Swarm{Member: s.Member}, err
 	}
 	var local []service.SwarmService
 	if s.Manager {

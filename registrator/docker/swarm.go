@@ -15,7 +15,7 @@ import (
 
 // Swarm is what a node knows of the Swarm it is in.
 type Swarm struct {
-	Member  bool // it is in one
+	Member  bool // it is in one; known beside an error, too
 	Manager bool // and may read the rest; a worker may not
 
 	ID       string                 // of the Swarm
@@ -23,7 +23,8 @@ type Swarm struct {
 }
 
 // Swarm asks the engine for the services of its Swarm. Any manager forwards the question to the
-// leader, so that all give the same answer; without a leader there is none, which is an error.
+// leader, so that all give the same answer; without a leader there is none, which is an error. So is
+// a node whose part in its Swarm does not run: that it has no id then does not mean it is in none.
 func (c *Client) Swarm(ctx context.Context) (Swarm, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -33,16 +34,19 @@ func (c *Client) Swarm(ctx context.Context) (Swarm, error) {
 		return Swarm{}, fmt.Errorf("ask docker for its swarm: %w", err)
 	}
 	s := Swarm{Member: info.Swarm.NodeID != "", Manager: info.Swarm.ControlAvailable}
-	if !s.Manager {
+	unsure, why := Swarm{Member: true}, cmp.Or(info.Swarm.Error, "no reason given")
+	switch state := info.Swarm.LocalNodeState; {
+	case !s.Member && state != swarm.LocalNodeStateInactive && state != "":
+		return unsure, fmt.Errorf("ask docker for its swarm: the state of this node there is %s: %s", state, why)
+	case !s.Manager:
 		return s, nil
-	}
-	if info.Swarm.Cluster == nil {
-		return Swarm{}, fmt.Errorf("ask docker for its swarm: this manager cannot tell: %s", cmp.Or(info.Swarm.Error, "no reason given"))
+	case info.Swarm.Cluster == nil || info.Swarm.Cluster.ID == "": // newer engines tell of a cluster without an id
+		return unsure, fmt.Errorf("ask docker for its swarm: this manager cannot tell: %s", why)
 	}
 	s.ID = info.Swarm.Cluster.ID
 	list, err := engine.ServiceList(ctx, swarm.ServiceListOptions{})
 	if err != nil {
-		return Swarm{}, fmt.Errorf("list the services of the swarm: %w", err)
+		return unsure, fmt.Errorf("list the services of the swarm: %w", err)
 	}
 	for _, doc := range list {
 		s.Services = append(s.Services, convertService(doc))

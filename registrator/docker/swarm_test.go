@@ -46,9 +46,21 @@ func TestSwarm_C111(t *testing.T) {
 	if diff := cmp.Diff(want, s, cmpopts.EquateComparable(netip.Addr{})); err != nil || diff != "" {
 		t.Errorf("as a manager: %v, -want +got:\n%s", err, diff)
 	}
-	f.with(func() { f.swarm = `{"NodeID":"node","ControlAvailable":true,"Error":"no leader"}` })
-	if s, err := c.Swarm(t.Context()); err == nil {
-		t.Errorf("without a leader: %+v", s)
+	for what, info := range map[string]string{
+		"without a leader":           `{"NodeID":"node","LocalNodeState":"active","ControlAvailable":true,"Error":"no leader"}`,
+		"so on newer engines":        `{"NodeID":"node","LocalNodeState":"active","ControlAvailable":true,"Cluster":{"ID":""},"Error":"no leader"}`,
+		"locked":                     `{"NodeID":"","LocalNodeState":"locked","Error":"Swarm is encrypted and needs to be unlocked"}`,
+		"whose Swarm part has ended": `{"NodeID":"","LocalNodeState":"error","Error":"certificate has expired"}`,
+		"just starting":              `{"NodeID":"","LocalNodeState":"pending"}`,
+	} {
+		f.with(func() { f.swarm = info })
+		if s, err := c.Swarm(t.Context()); err == nil || !s.Member || s.Manager {
+			t.Errorf("%s: %+v, %v", what, s, err)
+		}
+	}
+	f.with(func() { f.swarm = `{"NodeID":"","LocalNodeState":"inactive"}` })
+	if s, err := c.Swarm(t.Context()); err != nil || s.Member {
+		t.Errorf("after it left: %+v, %v", s, err)
 	}
 }
 
