@@ -28,6 +28,7 @@ func (a *Agent) Apply(ctx context.Context, o Observed, changes service.Changes) 
 	if err == nil {
 		err = p.renew(ctx, o.Rows, changes)
 	}
+	changes.Put = slices.Concat(changes.Put, p.denied)
 	a.refused.report(&p.result, changes, p.now)
 	return p.result, err
 }
@@ -53,7 +54,8 @@ type agentPass struct {
 	rows     map[string]service.Registration // as observed, by ID
 	held     map[string]heldRow
 	result   Result
-	failures int // rows in a row that the agent could not write
+	failures int                    // rows in a row that the agent could not write
+	denied   []service.Registration // that the agent does not let us renew
 }
 
 // agentSyncs is how long an agent is given to sync what it was told of a row before the row is
@@ -225,16 +227,10 @@ func (p *agentPass) renew(ctx context.Context, rows []service.Registration, chan
 		if !row.Owned() || skip[row.ID] {
 			continue
 		}
-		want, wanted := full[row.ID]
-		var err error
-		switch {
-		case wanted && p.outdated(row.ID):
-			err = p.register(ctx, want)
-		case p.now.Sub(p.told[row.ID].at) >= p.opt.TTL/2:
-			err = p.again(ctx, row.ID)
-		}
-		if err != nil && !missing(err) { // what is missing is seen by the next pass
-			errs = append(errs, fmt.Errorf("renew %s: %w", row.ID, err))
+		if want, wanted := full[row.ID]; wanted && p.outdated(row.ID) {
+			errs = append(errs, p.renewed(want, func() error { return p.register(ctx, want) }))
+		} else if p.now.Sub(p.told[row.ID].at) >= p.opt.TTL/2 {
+			errs = append(errs, p.renewed(row, func() error { return p.again(ctx, row.ID) }))
 		}
 	}
 	for id := range p.told {
@@ -246,11 +242,33 @@ func (p *agentPass) renew(ctx context.Context, rows []service.Registration, chan
 		p.result.again(tokenSettles)
 	}
 	for _, t := range p.told {
-		if !t.at.IsZero() {
-			p.result.again(max(t.at.Add(p.opt.TTL/2).Sub(p.now), time.Millisecond))
+		if left := t.at.Add(p.opt.TTL / 2).Sub(p.now); left > 0 { // else it is refused, or not ours any more
+			p.result.again(left)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// renewed renews one row. That the agent refuses it is noted and no error: the others are renewed, and
+// it is tried again later.
+func (p *agentPass) renewed(row service.Registration, do func() error) error {
+	if !p.refused.due(row.ID, row, p.now) {
+		p.denied = append(p.denied, row)
+		return nil
+	}
+	err := do()
+	var status api.StatusError
+	switch {
+	case err == nil:
+		delete(p.refused, row.ID)
+	case missing(err): // the next pass sees it
+	case errors.As(err, &status) && status.Code < http.StatusInternalServerError:
+		p.refused.add(row.ID, row, errors.New(status.Body))
+		p.denied = append(p.denied, row)
+	default:
+		return fmt.Errorf("renew %s: %w", row.ID, err)
+	}
+	return nil
 }
 
 // again renews the checks of a row as they are.
