@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-hclog"
@@ -22,8 +24,13 @@ type adopter struct {
 	log   hclog.Logger
 
 	told map[string]service.Adoption // by ID
-	err  string                      // of the last reading of the other agent
+	err  error                       // of the last pass at the other agent
+	rest time.Time                   // until then the other agent is not asked: it did not answer
 }
+
+// adoptRest is how long an agent that did not answer is left alone: each time may cost as long as a
+// request may take, and what stops meanwhile has to be written without delay.
+const adoptRest = time.Minute
 
 // newAdopter returns nil unless --adopt asks for one.
 func newAdopter(opt Options, mode choice, options service.Options, engine docker.Node, log hclog.Logger) (*adopter, error) {
@@ -65,6 +72,7 @@ func adopts(opt Options, options service.Options, engine docker.Node) func(id st
 // judgement is what one pass found to adopt.
 type judgement struct {
 	here, there []service.Adoption // where our rows stand, and at the other agent
+	err         error              // why the other agent's are not known
 }
 
 // judge finds what there is to adopt and claims what stands among our rows. A nil adopter finds nothing.
@@ -75,12 +83,25 @@ func (a *adopter) judge(ctx context.Context, o *catalog.Observed, plan service.P
 	}
 	j.here = service.Adopt(o.Rows, plan, containers, a.hosts, o.Rows, true)
 	if a.old != nil {
-		left, err := catalog.Left(ctx, a.old)
-		a.trouble(err)
-		j.there = service.Adopt(left, plan, containers, a.hosts, o.Rows, false)
+		var left []service.Registration
+		if left, j.err = a.left(ctx); j.err == nil {
+			j.there = service.Adopt(left, plan, containers, a.hosts, o.Rows, false)
+		}
 	}
 	o.Rows = service.Claim(o.Rows, j.here)
 	return j
+}
+
+// left reads the other agent, unless it did not answer a short while ago.
+func (a *adopter) left(ctx context.Context) ([]service.Registration, error) {
+	if time.Now().Before(a.rest) {
+		return nil, a.err
+	}
+	left, err := catalog.Left(ctx, a.old)
+	if err != nil {
+		a.rest = time.Now().Add(adoptRest)
+	}
+	return left, err
 }
 
 // finish removes what is not needed any more at the other agent, and tells of what is new.
@@ -96,24 +117,28 @@ func (a *adopter) finish(ctx context.Context, j judgement) {
 		}
 	}
 	a.told = told
+	err := j.err
 	for _, one := range j.there {
 		if one.Verdict != service.Remove {
 			continue
 		}
-		if err := catalog.Deregister(ctx, a.old, one.ID); err != nil {
-			a.trouble(err)
+		failed := catalog.Deregister(ctx, a.old, one.ID)
+		if failed == nil {
+			continue
+		}
+		err = failed
+		if _, refused := errors.AsType[api.StatusError](failed); !refused { // the others would wait for the same
+			a.rest = time.Now().Add(adoptRest)
+			break
 		}
 	}
+	a.trouble(err)
 }
 
-// trouble is told once; the next pass tries again.
+// trouble is told once; later passes try again.
 func (a *adopter) trouble(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+	if err != nil && (a.err == nil || err.Error() != a.err.Error()) {
+		a.log.Warn("cannot adopt the rows of gliderlabs/registrator, trying again and again", "err", err)
 	}
-	if text != "" && text != a.err {
-		a.log.Warn("cannot adopt the rows of gliderlabs/registrator, trying again with every pass", "err", err)
-	}
-	a.err = text
+	a.err = err
 }
