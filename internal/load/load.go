@@ -155,11 +155,8 @@ func (r *Run) Stop() Report {
 func (r *Run) Wait() Report {
 	r.workers.Wait()
 	r.stop() // Frees the timer.
-	return r.tally.report(true)
+	return r.tally.report()
 }
-
-// Report returns what has been counted so far.
-func (r *Run) Report() Report { return r.tally.report(false) }
 
 // afterFailure is how long a worker rests after a failed request, so that an
 // outage is counted in requests of a patient client and not in turns of a loop.

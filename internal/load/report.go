@@ -149,17 +149,12 @@ func (t *tally) describe(r result) {
 	t.counted.Failures = append(t.counted.Failures, f)
 }
 
-// report copies what was counted. The time of a run that is over ends with its
-// last answer.
-func (t *tally) report(over bool) Report {
+// report copies what was counted by a run that is over. Its time ends with its last answer.
+func (t *tally) report() Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	elapsed := time.Since(t.began)
-	if over {
-		elapsed = t.ended.Sub(t.began)
-	}
 	c := t.counted
-	c.ElapsedMS = milliseconds(elapsed)
+	c.ElapsedMS = milliseconds(t.ended.Sub(t.began))
 	c.Status, c.Errors = maps.Clone(c.Status), maps.Clone(c.Errors)
 	c.Servers, c.Clients = maps.Clone(c.Servers), maps.Clone(c.Clients)
 	c.Failures = slices.Clone(c.Failures)
