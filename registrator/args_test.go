@@ -86,6 +86,7 @@ func TestOptions_refused(t *testing.T) {
 	for _, args := range []string{
 		"--mode server", "--mode agent --consul-addr a:8500,b:8500", "--on-exit later", "--deregister never", "--resync soon", "--resync -1s", "--session-ttl 5s",
 		"--reap-after x", "--tags {{.Nope", "--prefix=", "--node-name a/b", "--bogus", "consul://a consul://b", "--ip",
+		"--consul-connections 5", "--consul-connections 0",
 	} {
 		if _, _, code := parse(t, strings.Fields(args)...); code != daemon.ExitUsage {
 			t.Errorf("%s: exit code %d, want %d", args, code, daemon.ExitUsage)

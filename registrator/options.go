@@ -142,11 +142,18 @@ func optionsFrom(c *cli.Context) (Options, error) {
 			return o, daemon.Usagef("argument %q: want at most one, such as consul://host:port", c.Args().Get(1))
 		}
 	}
+	if n := o.Consul.MaxConns; n < minConnections {
+		return o, daemon.Usagef("--consul-connections %d: want at least %d", n, minConnections)
+	}
 	if o.Mode == modeAgent && len(o.Consul.Addresses) > 1 {
 		return o, daemon.Usagef("--mode agent: want one --consul-addr, that of this node's own agent, not %d", len(o.Consul.Addresses))
 	}
 	return o, o.readDocker(c)
 }
+
+// minConnections are those on which a blocking query may wait for ever (our node, its key, the reaper's
+// lock, the keys that the reaper watches, what Swarm services say) and one for all that is asked besides.
+const minConnections = 6
 
 func (o *Options) readChoices(c *cli.Context) error {
 	switch o.Mode = mode(c.String("mode")); o.Mode {
