@@ -84,6 +84,7 @@ func (c *Client) Containers(ctx context.Context) (Listing, error) {
 		}
 	}
 	c.known = known // containers that are no longer listed are forgotten here
+	c.unfinished.forget(func(id string) bool { return known[id] != nil })
 	if err := c.inspectAll(ctx, due, ahead, read); err != nil {
 		return Listing{}, err
 	}
@@ -194,8 +195,10 @@ func (c *Client) learnNetworks(ctx context.Context, due []container.Summary) err
 			continue
 		}
 		for _, n := range s.NetworkSettings.Networks {
-			_, seen := c.ingress[n.NetworkID]
-			unknown = unknown || !seen
+			if n != nil {
+				_, seen := c.ingress[n.NetworkID]
+				unknown = unknown || !seen
+			}
 		}
 	}
 	if !unknown {
@@ -265,8 +268,9 @@ func fingerprint(s container.Summary) string {
 	fmt.Fprintf(&b, " %q", ports)
 	if s.NetworkSettings != nil {
 		for _, name := range slices.Sorted(maps.Keys(s.NetworkSettings.Networks)) {
-			n := s.NetworkSettings.Networks[name]
-			fmt.Fprintf(&b, " %s=%s/%s/%s/%d", name, n.NetworkID, n.IPAddress, n.GlobalIPv6Address, n.GwPriority)
+			if n := s.NetworkSettings.Networks[name]; n != nil {
+				fmt.Fprintf(&b, " %s=%s/%s/%s/%d", name, n.NetworkID, n.IPAddress, n.GlobalIPv6Address, n.GwPriority)
+			}
 		}
 	}
 	return b.String()

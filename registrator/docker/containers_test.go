@@ -292,3 +292,29 @@ func TestContainers_C110_theMeshIsKnownByWhatItIs(t *testing.T) {
 		t.Errorf("task %+v", got.Task)
 	}
 }
+
+// TestContainers_aNetworkWithoutWords: engines that are only like Docker answer null where Docker never does.
+func TestContainers_aNetworkWithoutWords(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	f.change(a, func(doc *container.InspectResponse) {
+		doc.Config.Labels = map[string]string{taskID: "t1"}
+		doc.NetworkSettings.Networks = map[string]*network.EndpointSettings{"x": nil}
+	})
+	if got := one(t, listing(t, f.client(Options{})), a); got.State != service.Running || len(got.Networks) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestContainers_forgetsCommandsOfContainersThatAreGone: a node that lives for months sees many.
+func TestContainers_forgetsCommandsOfContainersThatAreGone(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	c := f.client(Options{})
+	c.giveUp(a+"\x00hang", "exec1")
+	c.giveUp("gone\x00hang", "exec2")
+	listing(t, c)
+	if len(c.unfinished.ids) != 1 || c.unfinished.ids[a+"\x00hang"] == "" {
+		t.Errorf("remembered: %v", c.unfinished.ids)
+	}
+}

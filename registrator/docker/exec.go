@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,6 +89,16 @@ func (c *Client) giveUp(key, exec string) {
 		c.unfinished.ids = map[string]string{}
 	}
 	c.unfinished.ids[key] = exec
+}
+
+// forget drops what ran in containers that are no longer there.
+func (u *unfinished) forget(there func(id string) bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	maps.DeleteFunc(u.ids, func(key, _ string) bool {
+		id, _, _ := strings.Cut(key, "\x00")
+		return !there(id)
+	})
 }
 
 // lastRun fails while the run of a command that was given up goes on.
