@@ -39,6 +39,10 @@ type source struct {
 	reading int              // counts what was parsed
 	printed int              // the reading that was executed last
 
+	kept       string // file of the last good ones, for the next start; "" for none
+	keptText   []byte // what is in it
+	newestText []byte // what newest was parsed from
+
 	own    ownTemplates // in consul-template's dialect
 	readOf error        // why these cannot be read
 	told   string       // what was logged of their errors
@@ -47,7 +51,7 @@ type source struct {
 // newSource reads the templates of a proxy. An error leaves a source that can be refreshed.
 func newSource(opt Options, follow *ctmpl.Follower, log hclog.Logger) (*source, error) {
 	s := &source{
-		defaults: templates.HAProxy(), paths: opt.Template, log: log,
+		defaults: templates.HAProxy(), paths: opt.Template, log: log, kept: copyPath(opt),
 		own: ownTemplates{dir: opt.Proxy.Dir, follow: follow, all: map[string]*ownTemplate{}},
 	}
 	if opt.Proxy.Kind == "nginx" {
@@ -56,6 +60,7 @@ func newSource(opt Options, follow *ctmpl.Follower, log hclog.Logger) (*source, 
 	if opt.NoDefaults {
 		s.defaults = nil
 	}
+	s.recall()
 	s.refresh(true)
 	return s, s.Err()
 }
@@ -85,16 +90,25 @@ func (s *source) refresh(force bool) bool {
 	if changed {
 		s.reading++
 	}
-	r, err := render.New(slices.Concat(s.defaults, mine)...)
+	copied, err := copyTemplates(mine)
+	var r *render.Renderer
+	if err == nil {
+		r, err = render.New(slices.Concat(s.defaults, copied.layers)...)
+	}
 	if errors.Is(err, render.ErrNothing) && len(s.own.all) > 0 {
 		s.newest, s.good, s.parseOf, s.execOf = nil, nil, nil, nil
 		return true
 	}
 	if s.parseOf = err; err != nil {
 		s.log.Warn("templates cannot be read, the last good ones stay in use", "err", err)
+		if s.newest == nil && s.good != nil { // those of an earlier confgen
+			s.newest, s.newestText = s.good, s.keptText
+			s.reading++
+			return true
+		}
 		return changed
 	}
-	s.newest, s.execOf = r, nil
+	s.newest, s.newestText, s.execOf = r, copied.archive, nil
 	s.reading++
 	return true
 }
@@ -145,6 +159,7 @@ func (s *source) render(view render.View) ([]render.File, error) {
 	files, err := s.newest.Render(view)
 	if err == nil {
 		s.good, s.execOf, s.printed = s.newest, nil, s.reading
+		s.keep()
 		return files, nil
 	}
 	if s.good == nil || s.good == s.newest {

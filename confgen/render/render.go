@@ -16,7 +16,8 @@ import (
 	"fairway/confgen/route"
 )
 
-const extension = ".tmpl"
+// Extension is what the files of templates end with.
+const Extension = ".tmpl"
 
 // ErrNothing means that among the templates there is none that makes a file.
 var ErrNothing = errors.New("no template prints anything")
@@ -53,12 +54,12 @@ func New(layers ...fs.FS) (*Renderer, error) {
 		}
 	}
 	for _, t := range r.tmpl.Templates() {
-		if strings.HasSuffix(t.Name(), extension) && t.Tree != nil && !parse.IsEmptyTree(t.Root) {
+		if strings.HasSuffix(t.Name(), Extension) && t.Tree != nil && !parse.IsEmptyTree(t.Root) {
 			r.outputs = append(r.outputs, t.Name())
 		}
 	}
 	if len(r.outputs) == 0 {
-		return nil, fmt.Errorf("%w: a file called NAME%s makes the file NAME", ErrNothing, extension)
+		return nil, fmt.Errorf("%w: a file called NAME%s makes the file NAME", ErrNothing, Extension)
 	}
 	slices.Sort(r.outputs)
 	return r, nil
@@ -66,7 +67,7 @@ func New(layers ...fs.FS) (*Renderer, error) {
 
 func (r *Renderer) parseLayer(layer fs.FS) error {
 	err := fs.WalkDir(layer, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(name, extension) || strings.HasPrefix(path.Base(name), ".") {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, Extension) || strings.HasPrefix(path.Base(name), ".") {
 			return err
 		}
 		text, err := fs.ReadFile(layer, name)
@@ -86,7 +87,7 @@ func (r *Renderer) parseLayer(layer fs.FS) error {
 func (r *Renderer) Outputs() []string {
 	names := make([]string, len(r.outputs))
 	for i, name := range r.outputs {
-		names[i] = strings.TrimSuffix(name, extension)
+		names[i] = strings.TrimSuffix(name, Extension)
 	}
 	return names
 }
@@ -116,7 +117,7 @@ func (r *Renderer) Render(v View) ([]File, error) {
 			return nil, err
 		}
 		r.sizes[name] = out.Len() + out.Len()/64 // the next is likely to be about as long
-		files = append(files, File{Path: strings.TrimSuffix(name, extension), Data: out.Bytes()})
+		files = append(files, File{Path: strings.TrimSuffix(name, Extension), Data: out.Bytes()})
 	}
 	r.forget()
 	return append(files, r.emitted...), nil
