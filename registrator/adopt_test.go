@@ -22,9 +22,9 @@ import (
 // whatever has become of the agent that holds the rows to adopt.
 func TestAdopter_C97_anAgentThatHangsDelaysOnePass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
+		var asked atomic.Int32 // two requests at a time
 		client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-			asked++
+			asked.Add(1)
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})}})
@@ -49,9 +49,9 @@ func TestAdopter_C97_anAgentThatHangsDelaysOnePass(t *testing.T) {
 		if n := log.Count("cannot adopt"); n != 1 {
 			t.Errorf("told %d times:\n%s", n, log)
 		}
-		before := asked
+		before := asked.Load()
 		time.Sleep(adoptRest)
-		if pass(); asked == before {
+		if pass(); asked.Load() == before {
 			t.Error("it is never asked again")
 		}
 	})

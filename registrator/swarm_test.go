@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,11 +19,12 @@ import (
 // TestSwarmView_C114_withoutALeader: a manager that cannot tell of its services reads what was shared
 // of them before, also when registrator starts only now.
 func TestSwarmView_C114_withoutALeader(t *testing.T) {
-	state := `{"LocalNodeState":"inactive"}`
+	var state atomic.Value // string
+	state.Store(`{"LocalNodeState":"inactive"}`)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("API-Version", "1.41")
 		if strings.HasSuffix(r.URL.Path, "/info") {
-			fmt.Fprintf(w, `{"Name":"n","Swarm":%s}`, state)
+			fmt.Fprintf(w, `{"Name":"n","Swarm":%s}`, state.Load())
 		}
 	}))
 	defer server.Close()
@@ -44,7 +46,7 @@ func TestSwarmView_C114_withoutALeader(t *testing.T) {
 	if err := v.look(t.Context()); err != nil || reads() {
 		t.Errorf("outside a Swarm: %v, reads %t", err, reads())
 	}
-	state = `{"NodeID":"x","LocalNodeState":"active","ControlAvailable":true,"Error":"no leader"}`
+	state.Store(`{"NodeID":"x","LocalNodeState":"active","ControlAvailable":true,"Error":"no leader"}`)
 	if err := v.look(t.Context()); err == nil || !reads() {
 		t.Errorf("on a manager without a leader: %v, reads %t", err, reads())
 	}
