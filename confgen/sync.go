@@ -47,6 +47,7 @@ type syncer struct {
 	report   *report
 
 	quarantine *quarantine
+	last       lastTable
 }
 
 // errNoCatalog is the state of a proxy that is waiting to be looked at.
@@ -101,7 +102,7 @@ func (s *syncer) edition(store inventory) edition {
 
 // make prints the files of a snapshot.
 func (s *syncer) make(store inventory, snapshot route.Snapshot) (tried, error) {
-	made := tried{table: route.Build(snapshot, store.routing(s.routing))}
+	made := tried{table: s.last.build(snapshot, store, s.routing)}
 	shown := made.table
 	shown.Problems = slices.Concat(made.table.Problems, s.quarantine.problems())
 	s.report.built(shown)
