@@ -319,7 +319,12 @@ func (f *search) check(ctx context.Context) (tried, error) {
 	if f.tries++; f.tries > maxTries {
 		return tried{}, errTooMany
 	}
-	return f.try(ctx, f.q.treat(f.snapshot, f.remedies))
+	made, err := f.try(ctx, f.q.treat(f.snapshot, f.remedies))
+	if r, is := errors.AsType[*proxy.RejectedError](err); is && r.Hung {
+		f.tries = maxTries // no more
+		err = errors.Join(errTooMany, err)
+	}
+	return made, err
 }
 
 // byWords takes out whom the checker's words point at, until it is content.

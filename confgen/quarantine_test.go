@@ -239,6 +239,33 @@ func TestRelabelled_F24_ports(t *testing.T) {
 	}
 }
 
+// stuck is a checker that hangs, and everything that a search asks besides.
+type stuck struct {
+	target
+	checks int
+}
+
+func (s *stuck) CanCheck() bool                             { return true }
+func (s *stuck) Render(render.View) ([]render.File, error)  { return nil, nil }
+func (s *stuck) edition() int                               { return 1 }
+func (s *stuck) Check(context.Context, []render.File) error { s.checks++; return hung }
+
+var hung = &proxy.RejectedError{By: proxy.ByCheck, Output: "no verdict in time (20s): ", Hung: true}
+
+// A checker that hangs blames nobody: looking for somebody would hold up everything for minutes.
+func TestQuarantine_F25_theCheckerHangs(t *testing.T) {
+	checker := &stuck{}
+	s := &syncer{files: checker, target: checker, quarantine: newQuarantine(hclog.NewNullLogger())}
+	store := inventory{secrets: &secrets{}}
+	if s.isolated(t.Context(), store, catalogOf("a", "b"), tried{}, fmt.Errorf("apply: %w", hung)) || checker.checks != 0 {
+		t.Errorf("%d checks, in quarantine %v", checker.checks, s.quarantine.out)
+	}
+	refused := &proxy.RejectedError{By: proxy.ByCheck, Output: "bad"}
+	if s.isolated(t.Context(), store, catalogOf("a", "b"), tried{}, refused) || checker.checks != 1 {
+		t.Errorf("began to hang in the middle: %d checks, in quarantine %v", checker.checks, s.quarantine.out)
+	}
+}
+
 // One or several of 500, at the start, when everybody is a suspect: the search is bounded.
 func TestQuarantine_F24_of500(t *testing.T) {
 	for culprits, most := range map[int]int{1: 22, 3: 60} {

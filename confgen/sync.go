@@ -117,9 +117,10 @@ func (s *syncer) print(store inventory, made *tried) (err error) {
 
 // isolated reports whether services were found that are to blame for a refusal: of the checker, or
 // of the templates. What only a reload refuses is not looked into, since each guess would be felt
-// by clients.
+// by clients, nor is a checker that hangs: it says nothing of anybody, and servers would wait for
+// each guess.
 func (s *syncer) isolated(ctx context.Context, store inventory, snapshot route.Snapshot, made tried, refusal error) bool {
-	if r, is := errors.AsType[*proxy.RejectedError](refusal); !s.target.CanCheck() || is && r.By != proxy.ByCheck {
+	if r, is := errors.AsType[*proxy.RejectedError](refusal); !s.target.CanCheck() || is && (r.By != proxy.ByCheck || r.Hung) {
 		return false
 	}
 	return s.quarantine.isolate(ctx, snapshot, s.edition(store), made, refusal, func(ctx context.Context, snapshot route.Snapshot) (tried, error) {

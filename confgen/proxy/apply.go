@@ -255,13 +255,21 @@ func (p *pass) reject(err error) {
 		return
 	}
 	p.rejected = rejected
+	p.rejected.at = time.Now()
 	p.rejected.key = p.driver.shape(p.want)
 	if rejected.By == "check" {
 		p.rejected.key = p.want.sum()
 	}
 }
 
+// hungRetry is how long files are left alone after a checker that gave no verdict on them: it takes
+// its whole time again, in which nothing else happens.
+const hungRetry = 2 * time.Minute
+
 // known reports whether what is wanted was rejected before.
 func (p *pass) known() bool {
+	if p.rejected != nil && p.rejected.Hung && time.Since(p.rejected.at) > hungRetry {
+		return false
+	}
 	return p.rejected != nil && (p.rejected.key == p.want.sum() || p.rejected.key == p.driver.shape(p.want))
 }

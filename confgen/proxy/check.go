@@ -47,7 +47,7 @@ func (t *Target) check(ctx context.Context, want tree, stage string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, errCheckTimeout):
-		return &RejectedError{By: "check", Generation: want.generation, Output: err.Error() + ": " + output}
+		return &RejectedError{By: "check", Generation: want.generation, Output: err.Error() + ": " + output, Hung: true}
 	case errors.As(err, &exit):
 		return &RejectedError{By: "check", Generation: want.generation, Output: output}
 	}

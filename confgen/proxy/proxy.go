@@ -91,8 +91,10 @@ type RejectedError struct {
 	By         string // ByCheck, "reload", "bind"
 	Generation string
 	Output     string // the proxy's own words
+	Hung       bool   // the checker gave no verdict in time, which says nothing of the files
 
-	key string // what must change before another try
+	key string    // what must change before another try
+	at  time.Time // when
 }
 
 // ByCheck is who rejects when the proxy's own checker does.
