@@ -106,7 +106,7 @@ func write(t testing.TB, proxy int, dir string, v render.View) error {
 	}
 	files, err := r.Render(v)
 	if err != nil {
-		t.Fatal(err)
+		return fmt.Errorf("render for %s: %w", p.name, err)
 	}
 	for _, f := range files {
 		name := filepath.Join(dir, filepath.FromSlash(f.Path))

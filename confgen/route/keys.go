@@ -76,6 +76,9 @@ var sortedKeys = func() []string {
 	return all
 }()
 
+// Vocabulary is every key that a routing label may have, as labels write it, sorted.
+func Vocabulary() []string { return slices.Clone(sortedKeys) }
+
 // maxKey is what Consul allows a meta key; a tag may be longer, and no route's name is.
 const maxKey = 128
 

@@ -167,7 +167,7 @@ const parityPage = "../../docs/routing.md"
 func TestParity_table(t *testing.T) {
 	var out strings.Builder
 	out.WriteString("\n| key | HAProxy | nginx |\n|---|---|---|\n")
-	for _, key := range route.Keys {
+	for _, key := range route.Vocabulary() {
 		if _, known := parity[key]; !known && !route.Elsewhere(key) {
 			t.Errorf("no example for the key %s", key)
 			continue
