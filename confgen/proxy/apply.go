@@ -124,8 +124,13 @@ func (p *pass) adjust(ctx context.Context, t tree) error {
 	}
 	changed := !p.sameInstance() || !p.loaded.equal(&t)
 	age := time.Since(p.verified)
-	full := !p.sameInstance() || age > fullEvery || p.retired > 0 && age > time.Second
+	// A change does not wait until those that are gone have been cleared away.
+	full := !p.sameInstance() || age > fullEvery || p.retired > 0 && age > p.clearEvery() && !changed
+	began := time.Now()
 	done, err := p.driver.sync(ctx, t, p.loaded, full)
+	if full {
+		p.lookTook = time.Since(began)
+	}
 	p.count(done, full)
 	if err != nil && changed {
 		return p.halfDone(ctx, err)
@@ -148,8 +153,14 @@ func (p *pass) count(done synced, full bool) {
 		p.retired = done.retired
 	}
 	if p.res.Retired = p.retired; p.retired > 0 {
-		p.wakeIn(time.Second)
+		p.wakeIn(p.clearEvery())
 	}
+}
+
+// clearEvery is how often retired servers are tried again. It takes a look at every server there
+// is, so it is seldom enough to be a small part of the work.
+func (p *pass) clearEvery() time.Duration {
+	return min(max(20*p.lookTook, time.Second), fullEvery)
 }
 
 // halfDone handles a change that broke off: some commands may have been carried out, so that

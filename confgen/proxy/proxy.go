@@ -157,8 +157,9 @@ type Target struct {
 	loaded   *tree     // what is known to run
 	verified time.Time // when everything was last compared with the running proxy
 	instance string    // the instance that was compared
-	retired  int       // servers that were not yet deletable then
-	failures int       // changes in a row that broke off half way
+	lookTook time.Duration
+	retired  int // servers that were not yet deletable then
+	failures int // changes in a row that broke off half way
 	rejected *RejectedError
 	reloaded time.Time // when a reload was last asked for
 	tried    time.Time // when files were last refused before one
