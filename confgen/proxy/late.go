@@ -86,7 +86,10 @@ func (l *lateCheck) judge(t tree, err error) {
 	switch {
 	case err == nil:
 		l.good = &t
-	case errors.As(err, &rejected) && l.good != nil:
+	case errors.As(err, &rejected) && rejected.Hung:
+		// That says nothing of the files; what is checked next is all of them again.
+		l.target.log.Warn("late check gave no verdict in time, what was applied stays", "err", err)
+	case rejected != nil && l.good != nil:
 		l.refused, l.reason = t.sum(), rejected
 		l.target.log.Info("late check refuses what was applied, files go back") // The next Apply says why.
 		l.target.opt.Wake()
