@@ -22,6 +22,8 @@ import (
 func (r *rig) command(args ...string) (string, error) {
 	r.t.Helper()
 	var out bytes.Buffer
+	oneCommand.Lock()
+	defer oneCommand.Unlock()
 	app := newApp()
 	app.Writer = &out
 	err := app.RunContext(context.Background(), append([]string{"confgen"}, args...))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,10 +20,15 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// oneCommand keeps commands of parallel tests apart: cli has a flag for help that all share.
+var oneCommand sync.Mutex
+
 // command runs the program with arguments and returns its exit code and output, or what it would
 // say on standard error.
 func command(t *testing.T, args ...string) (int, string) {
 	t.Helper()
+	oneCommand.Lock()
+	defer oneCommand.Unlock()
 	var out bytes.Buffer
 	app := newApp()
 	app.Writer, app.ErrWriter = &out, &out

@@ -73,6 +73,8 @@ func (r *rig) options(args ...string) Options {
 		opt, err = optionsFrom(c.Context, commandLine{c}, child)
 		return err
 	}}
+	oneCommand.Lock()
+	defer oneCommand.Unlock()
 	err := app.Run(append([]string{
 		"confgen", "--proxy", r.kind, "--dir", r.dir, "--consul-addr", r.consul.Addr,
 		"--entrypoint", "web=127.0.0.1:" + strconv.Itoa(r.port), "--reload-interval", "50ms",

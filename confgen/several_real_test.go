@@ -232,35 +232,32 @@ func (r *fileRig) serves(port int) {
 	})
 }
 
-// child returns the process that this one runs for a proxy.
+// child waits for the process that this one runs for a proxy, and returns it. HAProxy has no name
+// for a moment while it executes itself again.
 func (r *fileRig) child(name string) int {
 	r.t.Helper()
-	list, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	tasks, err := filepath.Glob("/proc/self/task/*/children") // of whichever thread started it
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, task := range tasks {
-		more, err := os.ReadFile(task)
-		if err == nil { // a thread may end
-			list = append(append(list, ' '), more...)
+	found := 0
+	testbed.Eventually(r.t, 10*time.Second, "a process for proxy "+name, func() error {
+		tasks, err := filepath.Glob("/proc/self/task/*/children") // of whichever thread started it
+		if err != nil {
+			return err
 		}
-	}
-	for field := range strings.FieldsSeq(string(list)) {
-		command, err := os.ReadFile("/proc/" + field + "/cmdline")
-		if err == nil && strings.Contains(string(command), filepath.Join(r.dir, name)) {
-			pid, err := strconv.Atoi(field)
+		for _, task := range tasks {
+			list, err := os.ReadFile(task)
 			if err != nil {
-				r.t.Fatal(err)
+				continue // a thread may end
 			}
-			return pid
+			for field := range strings.FieldsSeq(string(list)) {
+				command, err := os.ReadFile("/proc/" + field + "/cmdline")
+				if err == nil && strings.Contains(string(command), filepath.Join(r.dir, name)) {
+					found, err = strconv.Atoi(field)
+					return err
+				}
+			}
 		}
-	}
-	r.t.Fatalf("no process for proxy %s", name)
-	return 0
+		return errors.New("none")
+	})
+	return found
 }
 
 // Templates in consul-template's dialect follow what they ask for, are complete or not written,
