@@ -123,16 +123,21 @@ func (e *Engine) Stop() {
 	}
 }
 
-// Run runs the docker command against the engine and returns what it printed, trimmed.
+// Run runs the docker command against the engine and returns what it printed, trimmed. A change
+// of a Swarm service that met the Swarm's own change of it is made again, as a person would.
 func (e *Engine) Run(args ...string) string {
 	e.t.Helper()
-	cmd := exec.Command(Program(e.t, "docker"), args...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Host)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		e.t.Fatalf("docker %q: %v: %s", args, err, out)
+	for try := 0; ; try++ {
+		cmd := exec.Command(Program(e.t, "docker"), args...)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Host)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return string(bytes.TrimSpace(out))
+		}
+		if try == 20 || !bytes.Contains(out, []byte("update out of sequence")) {
+			e.t.Fatalf("docker %q: %v: %s", args, err, out)
+		}
 	}
-	return string(bytes.TrimSpace(out))
 }
 
 // removeAll removes every container, so that no process outlives the test.
