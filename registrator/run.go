@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	// passInterval is the least time between two passes. The first event is acted upon at once;
-	// only what follows it closely is taken together.
+	// passInterval is the least time between two passes once passBurst of them followed each other
+	// at once: the few events of one container are each acted upon, a storm is taken together.
 	passInterval = 20 * time.Millisecond
+	passBurst    = 4
 
 	// shutdownGrace is how long a pass that is being made, or is due, may take when the program is
 	// asked to end, and how long leaving may take after that.
@@ -224,7 +225,7 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 		return err
 	}
 	err := reconcile.Loop(ctx, p.wake, reconcile.Options{
-		Interval: passInterval, Resync: p.opt.Resync,
+		Interval: passInterval, Burst: passBurst, Resync: p.opt.Resync,
 		RetryMin: 100 * time.Millisecond, RetryMax: 15 * time.Second,
 		Failed: func(err error, retryIn time.Duration) {
 			p.d.Log.Debug("pass failed", "err", err, "retry_in", retryIn)

@@ -38,7 +38,8 @@ func (w Wake) drain() {
 type Options struct {
 	Settle    time.Duration // a pass waits for this much quiet after a wake …
 	SettleMax time.Duration // … but never longer than this after the first wake
-	Interval  time.Duration // at least this long from the start of one pass to the next
+	Interval  time.Duration // at least this long from the start of one pass to the next …
+	Burst     int           // … but so many in a row may start at once after a quiet time; 1 when zero
 	Resync    time.Duration // a pass at least this often, with ±10 % jitter
 	RetryMin  time.Duration // first delay after a failed pass
 	RetryMax  time.Duration // longest delay after repeated failures
@@ -53,12 +54,12 @@ func Loop(ctx context.Context, wake Wake, opt Options, pass func(context.Context
 	l := newLoop(opt)
 	for {
 		wake.drain()
-		started := time.Now()
+		l.begun(time.Now())
 		err := pass(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !l.wait(ctx, wake, started, err) {
+		if !l.wait(ctx, wake, err) {
 			return nil
 		}
 	}
@@ -67,6 +68,7 @@ func Loop(ctx context.Context, wake Wake, opt Options, pass func(context.Context
 type loop struct {
 	opt   Options
 	retry *backoff.ExponentialBackOff
+	spent time.Time // when the passes begun so far would end, were each as long as the interval
 }
 
 func newLoop(opt Options) *loop {
@@ -77,14 +79,28 @@ func newLoop(opt Options) *loop {
 		opt.RetryMax = 30 * time.Second
 	}
 	opt.SettleMax = max(opt.SettleMax, opt.Settle)
+	opt.Burst = max(opt.Burst, 1)
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval, b.Multiplier = opt.RetryMin, opt.RetryMax, 2
 	b.Reset()
 	return &loop{opt: opt, retry: b}
 }
 
+// begun counts a pass that begins now.
+func (l *loop) begun(now time.Time) {
+	if l.spent.Before(now) {
+		l.spent = now
+	}
+	l.spent = l.spent.Add(l.opt.Interval)
+}
+
+// due is when the next pass may begin.
+func (l *loop) due() time.Time {
+	return l.spent.Add(-time.Duration(l.opt.Burst-1) * l.opt.Interval)
+}
+
 // wait blocks until the next pass is due; it returns false when ctx ended first.
-func (l *loop) wait(ctx context.Context, wake Wake, started time.Time, err error) bool {
+func (l *loop) wait(ctx context.Context, wake Wake, err error) bool {
 	if err != nil {
 		return l.waitRetry(ctx, wake, err)
 	}
@@ -95,7 +111,7 @@ func (l *loop) wait(ctx context.Context, wake Wake, started time.Time, err error
 	if !l.settle(ctx, wake) {
 		return false
 	}
-	return sleep(ctx, l.opt.Interval-time.Since(started))
+	return sleep(ctx, time.Until(l.due()))
 }
 
 func (l *loop) waitRetry(ctx context.Context, wake Wake, err error) bool {

@@ -54,6 +54,8 @@ func TestLoop_pace(t *testing.T) {
 		{"first pass at once", Options{}, nil, []int64{0}},
 		{"F39 an isolated wake is answered at once", Options{Interval: time.Second}, []int{5000}, []int64{0, 5000}},
 		{"wakes within the interval are one pass at its end", Options{Interval: time.Second}, []int{5000, 100, 100, 100}, []int64{0, 5000, 6000}},
+		{"a few wakes after a quiet time are each answered at once", Options{Interval: time.Second, Burst: 3}, []int{5000, 100, 100, 100, 100}, []int64{0, 5000, 5100, 5200, 6000}},
+		{"what a burst was lent is paid back", Options{Interval: time.Second, Burst: 3}, []int{5000, 100, 100, 100, 1000, 1000, 1000}, []int64{0, 5000, 5100, 5200, 6000, 7000, 8000, 9000}},
 		{"a burst settles into one pass", Options{Settle: 50 * time.Millisecond, SettleMax: time.Second}, []int{100, 40, 40, 40}, []int64{0, 270}},
 		{"settling is bounded", Options{Settle: 50 * time.Millisecond, SettleMax: 100 * time.Millisecond}, []int{100, 40, 40, 40, 40}, []int64{0, 200, 310}},
 	} {
