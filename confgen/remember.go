@@ -6,10 +6,11 @@ import (
 	"fairway/confgen/route"
 )
 
-// lastTable remembers the table of the last snapshot. Many a pass has nothing new to route: servers
-// are to be forgotten, a reload is due, files are compared. With 50,000 instances the table is half
-// of what such a pass costs, and the next change may have come meanwhile and wait for its end.
+// lastTable remembers the table of the last snapshot, and what it was made of. Many a pass has
+// nothing new to route: servers are to be forgotten, a reload is due, files are compared. Most others
+// have one service that is not what it was.
 type lastTable struct {
+	builder  *route.Incremental
 	known    bool
 	snapshot route.Snapshot // held, so that no other can come to lie where it does
 	store    int            // version of the certificates that the table was built with
@@ -20,13 +21,13 @@ type lastTable struct {
 // from is another. Snapshots are never changed once they are published, so that the same memory has
 // the same content; an equal one elsewhere in memory is built anew.
 func (l *lastTable) build(snapshot route.Snapshot, store inventory, set route.Settings) route.Table {
-	if l.known && l.store == store.Version && sameSlice(l.snapshot.Services, snapshot.Services) && sameSlice(l.snapshot.Overrides, snapshot.Overrides) {
-		return l.table
+	if l.builder == nil || l.store != store.Version {
+		*l = lastTable{builder: route.NewIncremental(store.routing(set)), store: store.Version}
 	}
-	*l = lastTable{} // two snapshots of 50,000 instances are not to be held while a third comes
-	table := route.Build(snapshot, store.routing(set))
-	*l = lastTable{known: true, snapshot: snapshot, store: store.Version, table: table}
-	return table
+	if !l.known || !sameSlice(l.snapshot.Services, snapshot.Services) || !sameSlice(l.snapshot.Overrides, snapshot.Overrides) {
+		l.known, l.snapshot, l.table = true, snapshot, l.builder.Build(snapshot)
+	}
+	return l.table
 }
 
 // sameSlice reports whether two slices are one, or both empty.

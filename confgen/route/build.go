@@ -11,44 +11,50 @@ import (
 // for and cannot have is a Problem, and the rest of the service, and everybody else, is routed.
 // The order of services and instances in the snapshot changes nothing. The table shares no
 // memory with the snapshot except strings.
-func Build(s Snapshot, set Settings) Table {
-	set = set.withDefaults()
-	b := &builder{set: set, parser: newParser(set), names: make(map[string]bool)}
+func Build(s Snapshot, set Settings) Table { return NewIncremental(set).Build(s) }
+
+func (b *builder) build(s Snapshot) Table {
 	services := b.read(s)
 	b.selectPorts(services)
 	for i := range services {
 		services[i].backend = b.unique(safeName(services[i].name))
 	}
 	b.shareTLS()
-	var claims []Route
 	for i := range services {
-		claims = b.service(&services[i], claims)
+		if !b.again(&services[i]) {
+			b.make(&services[i])
+		}
 	}
-	routes := b.settle(b.helpers(b.admit(b.pools(claims))))
+	routes := b.settle(b.helpers(b.admit(b.pools(b.claims))))
 	routes, streams := b.streams(routes)
 	handshakes := b.handshakes(routes)
 	sortProblems(b.problems)
 	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
 	return Table{
-		Entrypoints: slices.Clone(set.Entrypoints),
+		Entrypoints: slices.Clone(b.set.Entrypoints),
 		Routes:      routes,
 		Backends:    b.backends,
 		Streams:     streams,
 		Problems:    slices.Compact(b.problems),
-		Store:       set.Certificates != nil,
+		Store:       b.set.Certificates != nil,
 		Handshakes:  handshakes,
 		Certificate: b.parser.fallbackCertificate(),
 	}
 }
 
+// builder works out one table.
 type builder struct {
+	memory   *Incremental
 	set      Settings
 	parser   *parser
 	names    map[string]bool // backend names given out
 	backends []Backend
+	claims   []Route
 	variants map[string][]variant // by group
+	pooling  int                  // how many variants there are
 	shared   map[string]bool      // backends of detours that services share
 	problems []Problem
+	own      *made // of the service that is being made
 }
 
 func (b *builder) problem(p Problem) { b.problems = append(b.problems, p) }
@@ -69,10 +75,11 @@ type service struct {
 	name       string
 	backend    string // the name of its first backend, and the beginning of all others'
 	candidates []candidate
+	part       *part
 }
 
-// read parses every instance once, in an order of its own, and reports what is wrong with
-// single labels and addresses.
+// read parses every instance that is not known yet once, in an order of its own, and reports what
+// is wrong with single labels and addresses.
 func (b *builder) read(s Snapshot) []service {
 	order := make([]*Service, len(s.Services))
 	for i := range s.Services {
@@ -81,21 +88,63 @@ func (b *builder) read(s Snapshot) []service {
 	slices.SortStableFunc(order, func(x, y *Service) int { return cmp.Compare(x.Name, y.Name) })
 	overrides := b.overrides(s)
 	services := make([]service, 0, len(order))
-	var instances []*Instance
-	for i := 0; i < len(order); {
-		name := order[i].Name
-		instances = instances[:0]
-		for ; i < len(order) && order[i].Name == name; i++ {
-			for j := range order[i].Instances {
-				instances = append(instances, &order[i].Instances[j])
-			}
+	for len(order) > 0 {
+		name, n := order[0].Name, 1
+		for n < len(order) && order[n].Name == name {
+			n++
 		}
-		slices.SortFunc(instances, compareInstances)
-		if c := b.readInstances(name, instances, overrides[name]); len(c) > 0 {
-			services = append(services, service{name: name, candidates: c})
+		p := b.part(order[:n], overrides[name])
+		b.problems = append(b.problems, p.problems...)
+		if len(p.candidates) > 0 {
+			services = append(services, service{name: name, candidates: p.candidates, part: p})
+		}
+		order = order[n:]
+	}
+	b.memory.forget()
+	return services
+}
+
+// part reads the instances of one service, unless they are known.
+func (b *builder) part(of []*Service, settings []setting) *part {
+	name := of[0].Name
+	p := b.memory.parts[name]
+	if len(of) > 1 || !p.follows(of[0].Instances, settings) {
+		p = b.readPart(of, settings)
+		b.memory.keep(name, p)
+	}
+	p.run = b.memory.run
+	return p
+}
+
+func (b *builder) readPart(of []*Service, settings []setting) *part {
+	name := of[0].Name
+	var instances []*Instance
+	for _, s := range of {
+		instances = slices.Grow(instances, len(s.Instances))
+		for i := range s.Instances {
+			instances = append(instances, &s.Instances[i])
 		}
 	}
-	return services
+	slices.SortFunc(instances, compareInstances)
+	p := &part{instances: of[0].Instances, settings: settings, lasting: len(of) == 1}
+	before := len(b.problems)
+	p.candidates = b.readInstances(name, instances, settings)
+	for i := range p.candidates {
+		c := &p.candidates[i]
+		if c.container == "" {
+			b.selectOne(c)
+		}
+		p.asks = p.asks || c.container != "" && (c.udp || c.named())
+		p.lasting = p.lasting && !slices.ContainsFunc(c.labels.wishes, (*wish).helped)
+	}
+	p.problems = slices.Clone(b.problems[before:])
+	b.problems = b.problems[:before]
+	return p
+}
+
+// helped reports whether a wish names other services, whose backends its options then name too.
+func (w *wish) helped() bool {
+	return w.options != nil && (w.options.ForwardAuth != nil || w.options.Mirror != nil)
 }
 
 func compareInstances(x, y *Instance) int {

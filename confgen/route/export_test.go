@@ -2,3 +2,9 @@ package route
 
 // Elsewhere reports whether another program acts on a key.
 func Elsewhere(key string) bool { return keys[key] == elsewhere }
+
+// Reused is how many services were not worked out again since the start.
+func (m *Incremental) Reused() int { return m.reused }
+
+// Remembered is how many services and containers are known.
+func (m *Incremental) Remembered() int { return len(m.parts) + len(m.holders) + m.crowded }

@@ -85,6 +85,10 @@ func (b *builder) detourBackend(of, service string, d detour) string {
 }
 
 func (b *builder) share(name string, options *Options) {
+	backend := Backend{Name: name, Service: "(all)", Options: options}
+	if b.own != nil {
+		b.own.shared = append(b.own.shared, backend)
+	}
 	if b.shared[name] {
 		return
 	}
@@ -92,7 +96,7 @@ func (b *builder) share(name string, options *Options) {
 		b.shared = make(map[string]bool)
 	}
 	b.shared[name] = true
-	b.backends = append(b.backends, Backend{Name: name, Service: "(all)", Options: options})
+	b.backends = append(b.backends, backend)
 }
 
 // shareTLS adds the backends that send clients on before any route needs them, so that a

@@ -65,6 +65,7 @@ func (b *builder) pooled(service, name string, members []member) []member {
 		for _, same := range groupByClaims(members) {
 			lead := leader(same)
 			b.differences(service, name, lead, same)
+			b.pooling++
 			if b.variants == nil {
 				b.variants = make(map[string][]variant)
 			}

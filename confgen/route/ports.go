@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,37 +26,28 @@ func owner(in *Instance) (container string, port int, udp bool) {
 
 // selectPorts bars instances from routes that mean another port of their container, or that
 // leave open which of several ports is meant: guessing would send requests to the wrong one.
+// What is barred is barred in a copy, since it follows from other services too.
 func (b *builder) selectPorts(services []service) {
-	total := 0
+	sharing := make(map[string][]*candidate)
 	for i := range services {
-		total += len(services[i].candidates)
-	}
-	first := make(map[string]*candidate, total)
-	shared := make(map[string][]*candidate)
-	var containers []string
-	for i := range services {
-		for j := range services[i].candidates {
-			c := &services[i].candidates[j]
-			if c.container == "" {
-				b.selectOne(c)
+		s := &services[i]
+		if b.memory.crowded == 0 && !s.part.asks {
+			continue
+		}
+		for j := range s.candidates {
+			c := &s.candidates[j]
+			if c.container == "" || b.memory.holders[c.container] < 2 && !c.named() && !c.udp {
 				continue
 			}
-			if len(shared[c.container]) > 0 {
-				shared[c.container] = append(shared[c.container], c)
-			} else if other := first[c.container]; other != nil {
-				shared[c.container] = []*candidate{other, c}
-				containers = append(containers, c.container)
-			} else {
-				first[c.container] = c
-				if c.named() || c.udp {
-					shared[c.container] = []*candidate{c}
-					containers = append(containers, c.container)
-				}
+			if &s.candidates[0] == &s.part.candidates[0] {
+				s.candidates = slices.Clone(s.candidates)
+				c = &s.candidates[j]
 			}
+			sharing[c.container] = append(sharing[c.container], c)
 		}
 	}
-	for _, name := range containers {
-		b.selectAmong(shared[name])
+	for _, list := range sharing {
+		b.selectAmong(list)
 	}
 }
 
@@ -86,7 +78,7 @@ func (b *builder) selectAmong(list []*candidate) {
 			names[w.name] = true
 		}
 	}
-	for name := range names {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		b.selectRoute(name, list)
 	}
 }

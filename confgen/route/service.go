@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// service adds the backends of one service, and appends what its routes claim.
-func (b *builder) service(s *service, claims []Route) []Route {
+// service adds the backends of one service, and what its routes claim.
+func (b *builder) service(s *service) {
 	var own []Backend
 	for _, name := range routeNames(s) {
 		members := make([]member, 0, len(s.candidates))
@@ -36,15 +36,14 @@ func (b *builder) service(s *service, claims []Route) []Route {
 				at = len(own)
 				own = append(own, Backend{Name: b.backendName(s, len(own), i, lead.wish), Service: s.name, Servers: servers, Options: lead.wish.options})
 			}
-			claims = appendClaims(claims, s.name, own[at].Name, oldest(group), lead.wish, "")
+			b.claims = appendClaims(b.claims, s.name, own[at].Name, oldest(group), lead.wish, "")
 			for _, d := range lead.wish.detours {
 				to := b.detourBackend(own[at].Name, s.name, d)
-				claims = appendClaims(claims, s.name, to, oldest(group), lead.wish.on(d), d.key)
+				b.claims = appendClaims(b.claims, s.name, to, oldest(group), lead.wish.on(d), d.key)
 			}
 		}
 	}
 	b.backends = append(b.backends, own...)
-	return claims
 }
 
 func routeNames(s *service) []string {
@@ -253,6 +252,10 @@ func (b *builder) unique(name string) string {
 		unique = fmt.Sprintf("%s-%d", name, n)
 	}
 	b.names[unique] = true
+	if b.own != nil {
+		b.own.names = append(b.own.names, unique)
+		b.own.renamed = b.own.renamed || unique != name
+	}
 	return unique
 }
 

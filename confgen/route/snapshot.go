@@ -10,6 +10,14 @@ type Snapshot struct {
 	Overrides []Override `json:"overrides,omitempty"`
 }
 
+// size is the number of instances.
+func (s Snapshot) size() (n int) {
+	for i := range s.Services {
+		n += len(s.Services[i].Instances)
+	}
+	return n
+}
+
 // Service is a Consul service and all its registered instances, healthy or not.
 type Service struct {
 	Name      string     `json:"name"`
