@@ -39,7 +39,12 @@ func (b backendData) id() string { return b.Name }
 
 func (b backendData) same(p part) bool {
 	o, ok := p.(backendData)
-	return ok && b.Name == o.Name && b.Service == o.Service && slices.Equal(b.Servers, o.Servers) && b.Options.Equal(o.Options)
+	return ok && b.Name == o.Name && b.Service == o.Service && sameServers(b.Servers, o.Servers) && (b.Options == o.Options || b.Options.Equal(o.Options))
+}
+
+// sameServers reports whether two lists are equal. Those of services that have not changed are one.
+func sameServers(a, b []route.Server) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 // serverData is the dot of the block that prints one server.

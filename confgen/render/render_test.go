@@ -359,14 +359,16 @@ func BenchmarkRender(b *testing.B) {
 					b.Fatal(err)
 				}
 				s := routetest.Large(size.services, size.instances)
-				if _, err := r.Render(render.View{Table: route.Build(s, route.Settings{}), Settings: render.DefaultSettings()}); err != nil {
+				m := route.NewIncremental(route.Settings{})
+				if _, err := r.Render(render.View{Table: m.Build(s), Settings: render.DefaultSettings()}); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportAllocs()
 				b.ResetTimer()
 				for n := 0; b.Loop(); n++ {
+					s.Services[7].Instances = slices.Clone(s.Services[7].Instances)
 					s.Services[7].Instances[0].Status = []route.Status{route.Passing, route.Critical}[n%2]
-					if _, err := r.Render(render.View{Table: route.Build(s, route.Settings{}), Settings: render.DefaultSettings()}); err != nil {
+					if _, err := r.Render(render.View{Table: m.Build(s), Settings: render.DefaultSettings()}); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -15,6 +15,8 @@ type Incremental struct {
 	crowded int              // containers with several
 	run     uint64           // of Build
 	reused  int              // services that were not worked out again, since the start
+
+	backends, claims int // room for as many as there were, and some
 }
 
 // NewIncremental returns an Incremental that remembers nothing yet.
@@ -59,8 +61,13 @@ func (m *Incremental) Build(s Snapshot) Table {
 	if len(m.parts) == 0 {
 		m.parts, m.holders = make(map[string]*part, len(s.Services)), make(map[string]int, s.size())
 	}
-	b := &builder{memory: m, set: m.set, parser: m.parser, names: make(map[string]bool)}
-	return b.build(s)
+	b := &builder{
+		memory: m, set: m.set, parser: m.parser, names: make(map[string]bool, len(s.Services)),
+		backends: make([]Backend, 0, m.backends), claims: make([]Route, 0, m.claims),
+	}
+	t := b.build(s)
+	m.backends, m.claims = len(b.backends)+len(b.backends)/64, len(b.claims)+len(b.claims)/64
+	return t
 }
 
 // keep remembers p as the part of a service, in the place of another.
