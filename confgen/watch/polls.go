@@ -66,12 +66,13 @@ func (w *Watcher) pollServices(ctx context.Context) error {
 }
 
 func (w *Watcher) pollChecks(ctx context.Context) error {
+	var known rows[check]
 	return poll(ctx, w, pollChecks, func(q *api.QueryOptions) (checks, *api.QueryMeta, error) {
 		answer := checks{narrow: w.narrow.Load()}
 		if answer.narrow {
 			q.Filter = notPassing
 		}
-		meta, err := w.opt.Client.Raw().Query("/v1/health/state/any", &answer.rows, q)
+		meta, err := known.ask(w.opt.Client, "/v1/health/state/any", q, &answer.rows)
 		if err == nil && !answer.narrow && len(answer.rows) > w.opt.narrowAbove {
 			w.narrow.Store(true)
 		}

@@ -105,6 +105,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := t.base.RoundTrip(t.aim(req, at, token))
 		if err == nil {
 			t.judge(resp, at)
+			capture(req.Context(), resp)
 			return resp, nil
 		}
 		if req.Context().Err() != nil {

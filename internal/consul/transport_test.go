@@ -255,3 +255,46 @@ func TestTransport_asksForNoCompression(t *testing.T) {
 		t.Errorf("Accept-Encoding: %s", got)
 	}
 }
+
+func TestCapture_keepsTheTextAndTheMeta(t *testing.T) {
+	s := server(t, nil)
+	c := newClient(t, Config{Addresses: []string{s.URL}})
+	ctx, captured := Capture(t.Context(), 10)
+	out := []string{"as it was"}
+	meta, err := c.Raw().Query("/v1/catalog/datacenters", &out, (&api.QueryOptions{}).WithContext(ctx))
+	if text, ok := captured.Text(); err != nil || !ok || string(text) != "[]" || !meta.KnownLeader || meta.LastIndex != 1 {
+		t.Errorf("%q, %v, %+v, %v", text, ok, meta, err)
+	}
+	if _, err := c.Catalog().Datacenters(); err != nil {
+		t.Errorf("the next query: %v", err)
+	}
+}
+
+func TestCapture_isNoneOfARefusal(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "Permission denied", http.StatusForbidden)
+	}))
+	defer s.Close()
+	c := newClient(t, Config{Addresses: []string{s.URL}})
+	ctx, captured := Capture(t.Context(), 10)
+	var out []string
+	_, err := c.Raw().Query("/v1/catalog/datacenters", &out, (&api.QueryOptions{}).WithContext(ctx))
+	if _, ok := captured.Text(); ok || err == nil || !strings.Contains(err.Error(), "Permission denied") {
+		t.Errorf("%v, %v", ok, err)
+	}
+}
+
+func TestCapture_passesOnThatAnAnswerWasCut(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = w.Write([]byte("[1,"))
+	}))
+	defer s.Close()
+	c := newClient(t, Config{Addresses: []string{s.URL}})
+	ctx, captured := Capture(t.Context(), 10)
+	var out []string
+	_, err := c.Raw().Query("/v1/catalog/datacenters", &out, (&api.QueryOptions{}).WithContext(ctx))
+	if _, ok := captured.Text(); ok || err == nil {
+		t.Errorf("%v, %v", ok, err)
+	}
+}

@@ -1,0 +1,58 @@
+package consul
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Captured is the text of one answer, as Consul sent it.
+type Captured struct {
+	text bytes.Buffer
+	full bool
+}
+
+type captureKey struct{}
+
+// Capture returns a context for one query by a client that New made. What is asked for is not
+// decoded but kept as text: the client gets null in its place, and its out parameter stays as it is.
+// size is about how long the text will be, in bytes; a little more is best.
+func Capture(ctx context.Context, size int) (context.Context, *Captured) {
+	c := &Captured{}
+	c.text.Grow(size)
+	return context.WithValue(ctx, captureKey{}, c), c
+}
+
+// Text returns the text; false when no good answer came, or by way of another client.
+func (c *Captured) Text() ([]byte, bool) { return c.text.Bytes(), c.full }
+
+// capture takes the body of a good answer for whoever wants its text.
+func capture(ctx context.Context, resp *http.Response) {
+	c, wanted := ctx.Value(captureKey{}).(*Captured)
+	if !wanted || resp.StatusCode != http.StatusOK {
+		return
+	}
+	body := resp.Body
+	_, err := c.text.ReadFrom(body)
+	if err != nil {
+		resp.Body = failedBody{body, err}
+		return
+	}
+	c.full = true
+	resp.Body = readCloser{strings.NewReader("null"), body}
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// failedBody passes on why the body could not be read.
+type failedBody struct {
+	io.Closer
+	err error
+}
+
+func (b failedBody) Read([]byte) (int, error) { return 0, b.err }
