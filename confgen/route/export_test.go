@@ -1,8 +1,5 @@
 package route
 
-// Elsewhere reports whether another program acts on a key.
-func Elsewhere(key string) bool { return keys[key] == elsewhere }
-
 // Reused is how many services were not worked out again since the start.
 func (m *Incremental) Reused() int { return m.reused }
 

@@ -5,49 +5,31 @@ import (
 	"strings"
 )
 
-// support says what this version does with a key of the vocabulary.
-type support int
-
-const (
-	works     support = iota
-	elsewhere         // another program acts on it; nothing to do here
-	later             // not yet: a problem, the route is served without it
-	guards            // not yet, and serving the route without it would let in what it keeps out
-)
-
 // keys is the whole vocabulary of routing labels, as written in a label. In meta the dots are
-// hyphens. A key that is known but does nothing yet is a problem, never silence.
-var keys = map[string]support{
-	"enable": works, "host": works, "path": works, "port": works, "default": works,
-	"entrypoints": works, "weight": works, "priority": works, "strip": works, "rewrite": works,
-	"timeout.connect": works, "timeout.server": works, "timeout.tunnel": works, "timeout.queue": works,
-	"balance": works, "headers.request": works, "headers.response": works,
-	"redirect": works, "redirect-from": works, "tls": works, "hsts": works, "allow": works, "deny": works,
-	"retries": works, "compress": works, "sticky": works, "maxconn": works, "backup": works, "slowstart": works,
-	"check": works, "check.interval": works, "check.timeout": works, "check.rise": works, "check.fall": works,
+// hyphens. Whether a proxy can do what a key asks for is said where the key is read: a key that
+// does nothing is a problem, never silence.
+var keys = []string{
+	"enable", "host", "path", "port", "default", "entrypoints", "instance",
+	"methods", "header", "query", "priority",
+	"tcp", "sni", "proto", "fcgi.root", "proxy-protocol",
+	"tls", "cert", "client-ca", "hsts", "backend.verify", "backend.sni", "backend.cert",
 
-	"maintenance": works, "group": works, "share": works,
+	"balance", "sticky", "weight", "group", "share", "maintenance",
+	"backup", "maxconn", "queue", "slowstart", "drain",
+	"check", "check.interval", "check.timeout", "check.rise", "check.fall",
+	"timeout.connect", "timeout.server", "timeout.tunnel", "timeout.queue", "retries", "retry-on",
 
-	"network": elsewhere,
+	"allow", "deny", "auth", "forward-auth", "rate", "inflight", "body-max", "cors",
+	"redirect", "redirect-from", "strip", "rewrite", "headers.request", "headers.response",
+	"compress", "errors", "mirror", "snippet.haproxy", "snippet.nginx",
 
-	"cert": works, "client-ca": works,
-	"proto": works, "fcgi.root": works, "backend.verify": works, "backend.sni": works, "backend.cert": works, "proxy-protocol": works,
-	"mirror": works, "forward-auth": works,
-
-	"auth": works, "rate": works, "inflight": works, "body-max": works, "retry-on": works, "cors": works, "errors": works,
-	"snippet.haproxy": works, "snippet.nginx": works, "queue": works, "drain": works, "instance": works,
-	"methods": works, "header": works, "query": works,
-
-	"tcp": works, "sni": works,
+	"network", // registrator acts on it, and nothing is left to do here
 }
-
-// harmless are values of keys not supported yet that ask for what happens anyway.
-var harmless = map[string][]string{}
 
 // hyphened maps the form that keys have in meta to the one they have in a label.
 var hyphened = func() map[string]string {
 	h := make(map[string]string, len(keys))
-	for k := range keys {
+	for _, k := range keys {
 		h[strings.ReplaceAll(k, ".", "-")] = k
 	}
 	return h
@@ -66,15 +48,8 @@ var reserved = func() map[string]bool {
 	return r
 }()
 
-// sortedKeys makes suggestions independent of map order.
-var sortedKeys = func() []string {
-	all := make([]string, 0, len(keys))
-	for k := range keys {
-		all = append(all, k)
-	}
-	slices.Sort(all)
-	return all
-}()
+// sortedKeys makes suggestions independent of the order above.
+var sortedKeys = slices.Sorted(slices.Values(keys))
 
 // Vocabulary is every key that a routing label may have, as labels write it, sorted.
 func Vocabulary() []string { return slices.Clone(sortedKeys) }

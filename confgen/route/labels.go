@@ -181,7 +181,6 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 	if given && !enabled {
 		return nil
 	}
-	usable := p.unsupported(out, name, raw)
 	w.catchAll, _ = p.boolean(out, name, raw, "default")
 	hosts, hostsOK := patterns(p, out, name, raw, "host", parseHost)
 	paths, pathsOK := patterns(p, out, name, raw, "path", parsePath)
@@ -204,7 +203,7 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 	_, hasHost := raw["host"]
 	_, hasPath := raw["path"]
 	if asksStream(raw) && !hasHost && !hasPath && !w.catchAll {
-		if !usable || !entrypointsOK {
+		if !entrypointsOK {
 			return nil
 		}
 		return p.streamWish(out, w)
@@ -220,7 +219,7 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 		}
 		return nil
 	}
-	if !usable || !entrypointsOK || !(hostsOK && pathsOK) && !w.catchAll {
+	if !entrypointsOK || !(hostsOK && pathsOK) && !w.catchAll {
 		return nil
 	}
 	if !hostsOK || !pathsOK {
@@ -248,25 +247,6 @@ func (p *parser) wish(out *parsed, name string, raw, base map[string]string) *wi
 
 // withheld ends a problem that costs a whole route.
 const withheld = "; the route is withheld, because serving it without would do what the label forbids"
-
-// unsupported reports the keys that this version knows and cannot act on. It returns false when
-// the route must not be served without one of them.
-func (p *parser) unsupported(out *parsed, name string, raw map[string]string) bool {
-	usable := true
-	for _, key := range slices.Sorted(maps.Keys(raw)) {
-		s := keys[key]
-		if s < later || slices.Contains(harmless[key], strings.ToLower(raw[key])) {
-			continue
-		}
-		reason := "not supported yet by this version"
-		if s == guards {
-			usable = false
-			reason += withheld
-		}
-		p.problem(out, name, key, reason)
-	}
-	return usable
-}
 
 // patterns reads a list of which every usable item is kept. It returns false when a value was
 // given and none of it can be used: leaving the condition out would widen the route.
