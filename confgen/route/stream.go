@@ -3,6 +3,7 @@ package route
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,9 @@ func asksStream(raw map[string]string) bool {
 // streamWish completes the wish for a stream, or returns nil.
 func (p *parser) streamWish(out *parsed, w *wish) *wish {
 	w.stream = true
+	if !p.forUs(out, w) || !p.plain(out, w) {
+		return nil
+	}
 	port, tcp := w.values["tcp"]
 	key := "tcp"
 	if !tcp {
@@ -132,6 +136,33 @@ var streamKeys = map[string]bool{
 	"timeout.connect": true, "timeout.server": true, "timeout.tunnel": true, "timeout.queue": true, "proxy-protocol": true,
 }
 
+// strangers are keys, besides options, that say something of requests, or of TLS that the proxy
+// ends; true for those that keep somebody out.
+var strangers = map[string]bool{
+	"cert": false, "tls": false, "redirect-from": false,
+	"client-ca": true, "header": true, "methods": true, "query": true,
+}
+
+const noStreamKey = "means nothing for a stream, which is passed on as it comes"
+
+// plain reports the keys of a stream that are for requests. It returns false when the stream must be
+// withheld, because one of them would keep somebody out.
+func (p *parser) plain(out *parsed, w *wish) bool {
+	usable := true
+	for _, key := range slices.Sorted(maps.Keys(strangers)) {
+		if _, given := w.values[key]; !given {
+			continue
+		}
+		reason := noStreamKey
+		if strangers[key] {
+			usable = false
+			reason += withheld
+		}
+		p.problem(out, w.name, key, reason)
+	}
+	return usable
+}
+
 // unfit says why a key cannot be of a stream; "" when it can.
 func (p *parser) unfit(w *wish, key string) string {
 	value := strings.ToLower(w.values[key])
@@ -139,7 +170,7 @@ func (p *parser) unfit(w *wish, key string) string {
 	case !w.stream:
 		return ""
 	case !streamKeys[key]:
-		return "means nothing for a stream, which is passed on as it comes"
+		return noStreamKey
 	case key == "proto" && value != "tcp":
 		return quote(value) + ": a stream is passed on as it comes; write tcp, or nothing"
 	case key == "balance" && (value == "uri" || strings.HasPrefix(value, "header:")):
