@@ -247,6 +247,15 @@ func (e *explanation) losers(t route.Table, winner route.Route, entrypoint strin
 			hostOnly = append(hostOnly, candidate{describeRoute(r), why})
 		}
 	}
+	for _, f := range t.Foreign {
+		switch {
+		case !f.MatchesHost(q.host):
+		case f.MatchesPath(q.path):
+			full = append(full, abroad(f, entrypoint, q))
+		default:
+			hostOnly = append(hostOnly, abroad(f, entrypoint, q))
+		}
+	}
 	e.others(append(full, hostOnly...))
 	place := winner
 	place.When = nil
@@ -293,6 +302,11 @@ func lacks(r route.Route, entrypoint string, q question) []string {
 	return append(why, r.When.Unmet(q.on(entrypoint))...)
 }
 
+// abroad is what is told of a route that other front ends serve.
+func abroad(f route.Foreign, entrypoint string, q question) candidate {
+	return candidate{describeRoute(f.Route), append([]string{f.Reason}, lacks(f.Route, entrypoint, q)...)}
+}
+
 var (
 	hostKinds = map[route.HostKind]string{
 		route.HostExact: "an exact host", route.HostWildcard: "a wildcard", route.HostRegex: "a regular expression", route.HostAny: "no host",
@@ -328,16 +342,21 @@ func (e *explanation) nearest(t route.Table, entrypoint string, q question) {
 		lacks, distance int
 	}
 	var list []near
-	for _, r := range t.Routes {
-		why := lacks(r, entrypoint, q)
+	consider := func(r route.Route, c candidate) {
 		far := 0
 		if !r.MatchesHost(q.host) {
 			far = distance(q.host, r.Host)
 			if far > len(q.host)/2 {
-				continue // another host altogether
+				return // another host altogether
 			}
 		}
-		list = append(list, near{candidate{describeRoute(r), why}, len(why), far})
+		list = append(list, near{c, len(c.Why), far})
+	}
+	for _, r := range t.Routes {
+		consider(r, candidate{describeRoute(r), lacks(r, entrypoint, q)})
+	}
+	for _, f := range t.Foreign {
+		consider(f.Route, abroad(f, entrypoint, q))
 	}
 	slices.SortStableFunc(list, func(a, b near) int {
 		return cmp.Or(cmp.Compare(a.lacks, b.lacks), cmp.Compare(a.distance, b.distance))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"fairway/confgen/route"
+	"fairway/confgen/route/routetest"
 )
 
 // world is a catalog of services whose labels are written like "host=a.test path=/x".
@@ -145,6 +146,38 @@ func TestExplain_F65_questionsThatAreNone(t *testing.T) {
 	for _, text := range []string{"", "ftp://a.test/", "http:///x", "http://a.test:0/", "http://a.test:99999/", "http://a b/"} {
 		if q, err := parseQuestion(url.Values{"url": {text}}); err == nil {
 			t.Errorf("%q: %+v", text, q)
+		}
+	}
+}
+
+// TestExplain_otherFrontEnds wants a route that is for other front ends to be named with them,
+// whether another route takes the request here or none.
+func TestExplain_otherFrontEnds(t *testing.T) {
+	snap := routetest.Snapshot(t, `
+shop n1 10.0.0.1:80 passing 1 fairway-host=shop.test
+beta n1 10.0.0.2:80 passing 2 fairway-host=shop.test fairway-path=/beta fairway-instance=edge-3,edge-2
+side n1 10.0.0.3:80 passing 3 fairway-host=side.test fairway-admin-host=admin.test fairway-admin-instance=edge-2
+only n1 10.0.0.4:80 passing 4 fairway-host=only.test fairway-methods=POST fairway-instance=edge-2
+`)
+	for _, c := range []struct{ instance, url, outcome, printed string }{
+		{"edge-1", "http://shop.test/beta", "goes to service shop", "not taken  shop.test /beta (service beta, on web): it is for edge-2, edge-3 alone (fairway.instance), and this front end is edge-1\n"},
+		{"edge-1", "http://shop.test/", "goes to service shop", "it is for edge-2, edge-3 alone (fairway.instance), and this front end is edge-1; its path does not match /\n"},
+		{"edge-1", "http://admin.test/", "no route: answered with 404", "nearest   admin.test / (route admin of service side, on web): it is for edge-2 alone (fairway.admin.instance), and this front end is edge-1\n"},
+		{"edge-1", "http://only.test/", "no route: answered with 404", "it is for edge-2 alone (fairway.instance), and this front end is edge-1; it is for POST and not for GET\n"},
+		{"", "http://admin.test/", "no route: answered with 404", "it is for edge-2 alone (fairway.admin.instance), and this front end has no name (--instance)\n"},
+		{"edge-2", "http://admin.test/", "goes to service side", ""},
+	} {
+		q, err := parseQuestion(url.Values{"url": {c.url}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := explain(route.Build(snap, route.Settings{Instance: c.instance}), q)
+		var out strings.Builder
+		if err := e.print(&out); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(e.Outcome, c.outcome) || !strings.Contains(out.String(), c.printed) || c.printed == "" && strings.Contains(out.String(), "alone") {
+			t.Errorf("%s on %q: want %q and %q in\n%s", c.url, c.instance, c.outcome, c.printed, out.String())
 		}
 	}
 }

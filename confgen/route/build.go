@@ -36,6 +36,7 @@ func (b *builder) build(s Snapshot) Table {
 		Backends:    b.backends,
 		Streams:     streams,
 		Problems:    slices.Compact(b.problems),
+		Foreign:     sortForeign(b.foreign),
 		Store:       b.set.Certificates != nil,
 		Handshakes:  handshakes,
 		Certificate: b.parser.fallbackCertificate(),
@@ -54,6 +55,7 @@ type builder struct {
 	pooling  int                  // how many variants there are
 	shared   map[string]bool      // backends of detours that services share
 	problems []Problem
+	foreign  []Foreign
 	own      *made // of the service that is being made
 }
 
@@ -95,6 +97,7 @@ func (b *builder) read(s Snapshot) []service {
 		}
 		p := b.part(order[:n], overrides[name])
 		b.problems = append(b.problems, p.problems...)
+		b.foreign = append(b.foreign, p.foreign...)
 		if len(p.candidates) > 0 {
 			services = append(services, service{name: name, candidates: p.candidates, part: p})
 		}
@@ -127,7 +130,7 @@ func (b *builder) readPart(of []*Service, settings []setting) *part {
 	}
 	slices.SortFunc(instances, compareInstances)
 	p := &part{instances: of[0].Instances, settings: settings, lasting: len(of) == 1}
-	before := len(b.problems)
+	before, abroad := len(b.problems), len(b.foreign)
 	p.candidates = b.readInstances(name, instances, settings)
 	for i := range p.candidates {
 		c := &p.candidates[i]
@@ -139,6 +142,8 @@ func (b *builder) readPart(of []*Service, settings []setting) *part {
 	}
 	p.problems = slices.Clone(b.problems[before:])
 	b.problems = b.problems[:before]
+	p.foreign = slices.Clone(b.foreign[abroad:])
+	b.foreign = b.foreign[:abroad]
 	return p
 }
 
@@ -166,6 +171,7 @@ func (b *builder) readInstances(name string, instances []*Instance, settings []s
 		if i < 0 {
 			i = len(variants)
 			variants = append(variants, b.parser.parse(in, own))
+			b.foreign = append(b.foreign, b.parser.foreign(name, variants[i])...)
 		}
 		labels := variants[i]
 		if len(labels.problems) > 0 {

@@ -31,6 +31,7 @@ type part struct {
 	settings   []setting
 	candidates []candidate // nil for a service that is not routed
 	problems   []Problem   // of reading it
+	foreign    []Foreign   // what other front ends serve of it
 	asks       bool        // some route names a port, or some instance is no TCP port
 	made       *made       // nil before it has been made
 	lasting    bool        // may be used again: nothing in it follows from others

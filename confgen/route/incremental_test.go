@@ -43,6 +43,7 @@ var worldLabels = []func(w *world, meta map[string]string){
 	func(w *world, meta map[string]string) { meta["fairway-methods"] = w.pick("GET", "POST") },
 	func(w *world, meta map[string]string) { meta["fairway-balance"] = w.pick("leastconn", "nonsense") },
 	func(w *world, meta map[string]string) { meta["fairway-tcp"] = w.pick("5432", "5433") },
+	func(w *world, meta map[string]string) { meta["fairway-instance"] = w.pick("edge-1", "edge-2", "*") },
 	func(_ *world, meta map[string]string) { meta["fairway-hots"] = "a.test" },
 }
 

@@ -34,6 +34,7 @@ type wish struct {
 type parsed struct {
 	of       *Instance
 	wishes   []*wish // sorted by name
+	foreign  []*wish // for other front ends
 	silent   bool    // no routing label at all
 	problems []Problem
 	settings []setting            // of operators, live

@@ -10,6 +10,7 @@ type Table struct {
 	Backends    []Backend // sorted by name
 	Streams     []Stream  // what is passed on as it comes: by entrypoint and host, then by port
 	Problems    []Problem // sorted
+	Foreign     []Foreign // what other front ends serve, in order of precedence
 
 	// With a certificate store: how TLS is begun for which host (sorted by pattern), and the
 	// certificate for all others, "" to refuse them.
@@ -66,6 +67,13 @@ type Route struct {
 	created uint64 // age of the claim: the oldest instance that makes it
 	key     string // the label that makes it, if that is not host, path or default
 	demand  *demand
+}
+
+// Foreign is a route that is for other front ends alone: it has no backend here.
+type Foreign struct {
+	Route
+	For    []string // the front ends that its label instance names, sorted
+	Reason string   // who serves it and who does not, and the label that says so
 }
 
 // Backend is a set of servers that share settings.

@@ -220,6 +220,9 @@ func Print(t route.Table) string {
 			fmt.Fprintf(&out, "stream %s for %s -> %s\n", s.Entrypoint, s.Host, s.Backend)
 		}
 	}
+	for _, f := range t.Foreign {
+		fmt.Fprintf(&out, "foreign %s  %s of %s: %s\n", strings.Join(f.Entrypoints, ","), f.Pattern(), strings.TrimSpace(f.Service+" "+f.Name), f.Reason)
+	}
 	for _, h := range t.Handshakes {
 		fmt.Fprintf(&out, "tls %s with %s", h.Pattern, h.Certificate)
 		if h.Authority != "" {
