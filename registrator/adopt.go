@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
-	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-hclog"
 
 	"fairway/internal/consul"
@@ -20,20 +17,15 @@ import (
 // are written anew in place, and others are removed as soon as ours are seen to do their work.
 type adopter struct {
 	hosts []string
-	old   *api.Client // the agent that holds their rows; nil where that is the one we register with
+	old   *oldAgent // that holds their rows; nil where that is the one we register with
 	log   hclog.Logger
 
 	told map[string]service.Adoption // by ID
-	err  error                       // of the last pass at the other agent
-	rest time.Time                   // until then the other agent is not asked: it did not answer
 }
 
-// adoptRest is how long an agent that did not answer is left alone: each time may cost as long as a
-// request may take, and what stops meanwhile has to be written without delay.
-const adoptRest = time.Minute
-
-// newAdopter returns nil unless --adopt asks for one.
-func newAdopter(opt Options, mode choice, options service.Options, engine docker.Node, log hclog.Logger) (*adopter, error) {
+// newAdopter returns nil unless --adopt asks for one. It calls changed when there is something new
+// to adopt.
+func newAdopter(opt Options, mode choice, options service.Options, engine docker.Node, changed func(), log hclog.Logger) (*adopter, error) {
 	if !opt.Adopt {
 		return nil, nil
 	}
@@ -49,8 +41,26 @@ func newAdopter(opt Options, mode choice, options service.Options, engine docker
 	if err != nil {
 		return nil, fmt.Errorf("--adopt-agent: %w", err)
 	}
-	a.old = client
+	a.old = newOldAgent(client, a.hosts, changed, log)
 	return a, nil
+}
+
+// run asks the other agent beside the passes until ctx ends.
+func (a *adopter) run(ctx context.Context) error {
+	if a == nil || a.old == nil {
+		return nil
+	}
+	return a.old.run(ctx)
+}
+
+// ask waits for the other agent, once: it reads what is there and removes what is not needed.
+func (a *adopter) ask(ctx context.Context) {
+	if a == nil || a.old == nil {
+		return
+	}
+	if err := a.old.look(ctx); err != nil {
+		a.old.away(err)
+	}
 }
 
 // hostsOf are the names under which this host's rows may stand.
@@ -69,43 +79,25 @@ func adopts(opt Options, options service.Options, engine docker.Node) func(id st
 	}
 }
 
-// judgement is what one pass found to adopt.
-type judgement struct {
-	here, there []service.Adoption // where our rows stand, and at the other agent
-	err         error              // why the other agent's are not known
-}
+// judgement is what one pass found to adopt: where our rows stand, and at the other agent.
+type judgement struct{ here, there []service.Adoption }
 
 // judge finds what there is to adopt and claims what stands among our rows. A nil adopter finds nothing.
-func (a *adopter) judge(ctx context.Context, o *catalog.Observed, plan service.Plan, containers []service.Container) judgement {
+func (a *adopter) judge(o *catalog.Observed, plan service.Plan, containers []service.Container) judgement {
 	var j judgement
 	if a == nil {
 		return j
 	}
 	j.here = service.Adopt(o.Rows, plan, containers, a.hosts, o.Rows, true)
 	if a.old != nil {
-		var left []service.Registration
-		if left, j.err = a.left(ctx); j.err == nil {
-			j.there = service.Adopt(left, plan, containers, a.hosts, o.Rows, false)
-		}
+		j.there = service.Adopt(a.old.rows(), plan, containers, a.hosts, o.Rows, false)
 	}
 	o.Rows = service.Claim(o.Rows, j.here)
 	return j
 }
 
-// left reads the other agent, unless it did not answer a short while ago.
-func (a *adopter) left(ctx context.Context) ([]service.Registration, error) {
-	if time.Now().Before(a.rest) {
-		return nil, a.err
-	}
-	left, err := catalog.Left(ctx, a.old)
-	if err != nil {
-		a.rest = time.Now().Add(adoptRest)
-	}
-	return left, err
-}
-
-// finish removes what is not needed any more at the other agent, and tells of what is new.
-func (a *adopter) finish(ctx context.Context, j judgement) {
+// finish releases what is not needed any more at the other agent, and tells of what is new.
+func (a *adopter) finish(j judgement) {
 	if a == nil {
 		return
 	}
@@ -117,28 +109,14 @@ func (a *adopter) finish(ctx context.Context, j judgement) {
 		}
 	}
 	a.told = told
-	err := j.err
+	if a.old == nil {
+		return
+	}
+	var done []string
 	for _, one := range j.there {
-		if one.Verdict != service.Remove {
-			continue
-		}
-		failed := catalog.Deregister(ctx, a.old, one.ID)
-		if failed == nil {
-			continue
-		}
-		err = failed
-		if _, refused := errors.AsType[api.StatusError](failed); !refused { // the others would wait for the same
-			a.rest = time.Now().Add(adoptRest)
-			break
+		if one.Verdict == service.Remove {
+			done = append(done, one.ID)
 		}
 	}
-	a.trouble(err)
-}
-
-// trouble is told once; later passes try again.
-func (a *adopter) trouble(err error) {
-	if err != nil && (a.err == nil || err.Error() != a.err.Error()) {
-		a.log.Warn("cannot adopt the rows of gliderlabs/registrator, trying again and again", "err", err)
-	}
-	a.err = err
+	a.old.release(done)
 }

@@ -83,7 +83,7 @@ func (p *program) run(ctx context.Context) error {
 		return nil // asked to end before Consul ever answered
 	}
 	p.tellMode(mode)
-	if p.adopter, err = newAdopter(p.opt, mode, options, engine, p.d.Log); err != nil {
+	if p.adopter, err = newAdopter(p.opt, mode, options, engine, p.wake.Now, p.d.Log); err != nil {
 		return daemon.Usagef("%w", err)
 	}
 	checks := health.Options{Exec: p.docker.Exec, Changed: p.wake.Now}
@@ -181,6 +181,7 @@ func (p *program) work(ctx context.Context, options service.Options) error {
 		p.checks.Run(ctx)
 		return nil
 	})
+	group.Go(func() error { return p.adopter.run(ctx) })
 	group.Go(func() error { return p.swarm.run(ctx, p.opt.Resync) })
 	group.Go(func() error { return p.loop(ctx, p.newSyncer(options), first) })
 	return group.Wait()
@@ -350,11 +351,12 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 		return err
 	}
 	plan, _ = health.New(checks).Fill(plan, observed.Rows, time.Now())
-	adopter, err := newAdopter(opt, mode, options, node, d.Log)
+	adopter, err := newAdopter(opt, mode, options, node, func() {}, d.Log)
 	if err != nil {
 		return daemon.Usagef("%w", err)
 	}
-	adopt := adopter.judge(ctx, &observed, plan, listing.Containers)
+	adopter.ask(ctx)
+	adopt := adopter.judge(&observed, plan, listing.Containers)
 	changes := service.Diff(observed.Rows, plan)
 	if opt.DryRun {
 		return printChanges(out, mode, options.Node.Name, observed, changes, plan, adopt)
@@ -364,7 +366,8 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 	if err != nil {
 		return err
 	}
-	adopter.finish(ctx, adopt)
+	adopter.finish(adopt)
+	adopter.ask(ctx) // to remove what was released
 	newReport(d.Log, d.Metrics).done(pass{started, options.Node.Name, listing, plan, observed, changes, result})
 	if n := len(result.Refused); n > 0 {
 		return fmt.Errorf("consul refuses %d rows, the first is %s: %w", n, result.Refused[0].ID, result.Refused[0].Err)

@@ -52,13 +52,13 @@ func (s *syncer) pass(ctx context.Context) error {
 	patience := s.swarm.Fill(listing.Containers, started)
 	plan := service.Desired(s.swarm.Mesh(listing.Containers, s.options), s.options)
 	plan, expiry := s.checks.Fill(plan, observed.Rows, started)
-	adopt := s.adopter.judge(ctx, &observed, plan, listing.Containers)
+	adopt := s.adopter.judge(&observed, plan, listing.Containers)
 	changes := service.Diff(observed.Rows, plan)
 	result, err := s.catalog.Apply(ctx, observed, s.words.freshen(changes, plan, started))
 	if s.consulPart.Set(err); err != nil {
 		return s.report.failed(err)
 	}
-	s.adopter.finish(ctx, adopt)
+	s.adopter.finish(adopt)
 	s.synced.Set(nil)
 	s.report.done(pass{started, s.options.Node.Name, listing, plan, observed, changes, result})
 	s.lookAgain(listing.Again, result.Again, expiry, patience)
