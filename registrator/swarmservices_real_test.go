@@ -159,6 +159,34 @@ func TestSwarmServices(t *testing.T) {
 		})
 	})
 
+	// As docs/registrator.md tells to do for Swarms that are no more.
+	w.sub("C111_keysThatAreSweptAwayComeBack", func(t *testing.T, w *world) {
+		w.passing("shop", 1)
+		rows, _, err := w.consul.Client.Catalog().Service("shop", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := swarm.Prefix + w.inspectService("shop", "{{.ID}}")
+		dead := &api.KVPair{Key: swarm.Prefix + "dead", Value: []byte(`{"swarm":"that is no more","name":"dead"}`)}
+		if _, err := w.consul.Client.KV().Put(dead, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.consul.Client.KV().DeleteTree(swarm.Prefix, nil); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Eventually(t, soon, "the key of a service that lives comes back alone", func() error {
+			pairs, _, err := w.consul.Client.KV().List(swarm.Prefix, nil)
+			if err == nil && (len(pairs) != 1 || pairs[0].Key != key) {
+				err = fmt.Errorf("%d keys", len(pairs))
+			}
+			return err
+		})
+		now, _, err := w.consul.Client.Catalog().Service("shop", "", nil)
+		if err != nil || len(rows) != 1 || len(now) != 1 || now[0].ModifyIndex != rows[0].ModifyIndex {
+			t.Errorf("rows %+v, then %+v, %v", rows, now, err)
+		}
+	})
+
 	w.sub("C116_ignoredAndBack", func(t *testing.T, w *world) {
 		w.engine.Run("service", "update", "-d", "--label-add", "SERVICE_IGNORE=true", "shop")
 		w.instances("shop")
