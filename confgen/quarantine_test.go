@@ -266,6 +266,52 @@ func TestQuarantine_F25_theCheckerHangs(t *testing.T) {
 	}
 }
 
+// A restart forgets what was accepted. With a refused service in the catalog the same one is found
+// again at once, by the checker's words or by halves: what was set live is left out as before, but
+// for labels there are none of before to go by. From there on all is as it was.
+func TestQuarantine_F24_aRestart(t *testing.T) {
+	for _, points := range []bool{true, false} {
+		var names []string
+		for i := range 40 {
+			names = append(names, fmt.Sprintf("s%02d", i))
+		}
+		catalog := func(note, set string) route.Snapshot {
+			words := slices.Clone(names)
+			words[17] += "=" + note
+			s := catalogOf(words...)
+			s.Overrides = []route.Override{{Path: "s05/weight", Value: set}}
+			return s
+		}
+		before := newWard(t, points)
+		before.pass(catalog("fine", "1"), 1)
+		if got := before.pass(catalog("bad", "bad"), 1); !strings.Contains(got, "s17=fine@1") || len(before.out) != 2 {
+			t.Fatalf("points %t: routed are %q", points, got)
+		}
+
+		after := newWard(t, points)
+		got := after.pass(catalog("bad", "bad"), 1)
+		if len(strings.Fields(got)) != 39 || strings.Contains(got, "s17") || !slices.Equal(slices.Sorted(maps.Keys(after.out)), []string{"s05", "s17"}) {
+			t.Errorf("points %t: in quarantine %v, routed are %q", points, after.out, got)
+		}
+		if p := after.problems(); len(p) != 2 || !strings.Contains(p[0].Reason, "what was set live") || !strings.Contains(p[1].Reason, "it is not routed until it changes") {
+			t.Errorf("points %t: %+v", points, p)
+		}
+		if most := map[bool]int{true: 10, false: 25}[points]; after.checks > most {
+			t.Errorf("points %t: %d checks", points, after.checks)
+		}
+		checks := after.checks
+		if again := after.pass(catalog("bad", "bad"), 1); again != got || after.checks != checks+1 {
+			t.Errorf("points %t: %d checks for what was known", points, after.checks-checks)
+		}
+		if got := after.pass(catalog("fine", "2"), 1); len(strings.Fields(got)) != 40 || len(after.out) != 0 {
+			t.Errorf("points %t: mended, and in quarantine is %v", points, after.out)
+		}
+		if got := after.pass(catalog("bad", "2"), 1); !strings.Contains(got, "s17=fine@1") {
+			t.Errorf("points %t: accepted again, and routed are %q", points, got)
+		}
+	}
+}
+
 // One or several of 500, at the start, when everybody is a suspect: the search is bounded.
 func TestQuarantine_F24_of500(t *testing.T) {
 	for culprits, most := range map[int]int{1: 22, 3: 60} {
