@@ -132,7 +132,7 @@ func (f *front) loop(ctx context.Context) error {
 			f.log.Debug("pass failed", "err", err, "retry_in", retryIn)
 		},
 	}, func(ctx context.Context) error {
-		ctx, cancel := outlive(ctx, shutdownGrace)
+		ctx, cancel := daemon.Outlive(ctx, shutdownGrace)
 		defer cancel()
 		err := s.pass(ctx)
 		if f.process != nil && !f.process.ready {

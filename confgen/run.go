@@ -138,19 +138,3 @@ func (p *program) work(ctx context.Context) error {
 	group.Go(func() error { return p.control(ctx) })
 	return group.Wait()
 }
-
-// outlive returns a context that ends a grace time after its parent, so that what has been begun
-// when the program is asked to end can be finished.
-func outlive(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	stop := context.AfterFunc(parent, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() { stop(); cancel() }
-}

@@ -213,7 +213,7 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 	defer refuse(nil)
 	started := false
 	onePass := func(ctx context.Context) error {
-		ctx, cancel := outlive(ctx, shutdownGrace)
+		ctx, cancel := daemon.Outlive(ctx, shutdownGrace)
 		defer cancel()
 		err := s.pass(ctx)
 		switch {
@@ -245,22 +245,6 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 	default:
 	}
 	return err
-}
-
-// outlive returns a context that ends a grace time after its parent, so that what has been begun
-// when the program is asked to end can be finished.
-func outlive(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	stop := context.AfterFunc(parent, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() { stop(); cancel() }
 }
 
 // leave does what --on-exit says.

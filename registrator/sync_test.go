@@ -230,17 +230,3 @@ func TestPass_looksAgainAfterTheShortestDelay(t *testing.T) {
 		}
 	})
 }
-
-func TestOutlive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		parent, end := context.WithCancel(t.Context())
-		ctx, cancel := outlive(parent, time.Second)
-		defer cancel()
-		started := time.Now()
-		end()
-		<-ctx.Done()
-		if took := time.Since(started); took != time.Second {
-			t.Errorf("ended %s after its parent", took)
-		}
-	})
-}

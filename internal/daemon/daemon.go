@@ -134,3 +134,19 @@ func (d *Daemon) Serve(ctx context.Context, run func(context.Context) error) err
 	})
 	return group.Wait()
 }
+
+// Outlive returns a context that ends a grace time after its parent, so that what has been begun
+// when the program is asked to end can be finished.
+func Outlive(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/urfave/cli/v2"
@@ -168,4 +170,18 @@ func TestNew_refusesWrongValues(t *testing.T) {
 			t.Errorf("%v: %v", args, got)
 		}
 	}
+}
+
+func TestOutlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, end := context.WithCancel(t.Context())
+		ctx, cancel := Outlive(parent, time.Second)
+		defer cancel()
+		started := time.Now()
+		end()
+		<-ctx.Done()
+		if took := time.Since(started); took != time.Second {
+			t.Errorf("ended %s after its parent", took)
+		}
+	})
 }
