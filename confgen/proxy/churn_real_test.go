@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fairway/confgen/proxy/haproxy"
+	"fairway/internal/reconcile"
 )
 
 // churn changes the world at random and applies it at once.
@@ -91,7 +92,7 @@ func (c *churn) run(changes, structuralEvery int) {
 		if res.Reloads == 0 {
 			c.took = append(c.took, res.Elapsed)
 		}
-		_ = pause(c.t.Context(), time.Duration(c.random.IntN(10))*time.Millisecond)
+		_ = reconcile.Sleep(c.t.Context(), time.Duration(c.random.IntN(10))*time.Millisecond)
 	}
 	res := c.apply()
 	c.reloads += res.Reloads
@@ -122,7 +123,7 @@ func TestChurn_F50_foreignReloads(t *testing.T) {
 	done := make(chan int)
 	go func() {
 		n := 0
-		for pause(ctx, time.Duration(200+rand.IntN(500))*time.Millisecond) == nil {
+		for reconcile.Sleep(ctx, time.Duration(200+rand.IntN(500))*time.Millisecond) == nil {
 			_ = c.child.Signal(ctx, syscall.SIGUSR2)
 			n++
 		}
@@ -147,7 +148,7 @@ func TestApply_F50_retiredServersAreDeleted(t *testing.T) {
 	c.world.backends["a"] = all
 	c.up()
 	clients := startLoad(t, "127.0.0.1:"+c.world.port, "a.test")
-	_ = pause(t.Context(), 200*time.Millisecond)
+	_ = reconcile.Sleep(t.Context(), 200*time.Millisecond)
 	c.world.backends["a"] = one
 	if res := c.apply(); res.Retired == 0 { // those that nothing is open to are deleted at once
 		t.Error("no server was retired while clients hold connections to them")

@@ -16,6 +16,7 @@ import (
 
 	"fairway/confgen/proxy/haproxy"
 	"fairway/confgen/render"
+	"fairway/internal/reconcile"
 	"fairway/internal/testbed"
 
 	"github.com/google/go-cmp/cmp"
@@ -137,7 +138,7 @@ func (r *rig) freshStart(main []byte) ([]string, error) {
 		if err == nil || ctx.Err() != nil {
 			return fresh, err
 		}
-		_ = pause(ctx, 10*time.Millisecond)
+		_ = reconcile.Sleep(ctx, 10*time.Millisecond)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fairway/confgen/proxy/haproxy"
+	"fairway/internal/reconcile"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -138,7 +139,7 @@ func (d *haproxyDriver) status(ctx context.Context) (status, error) {
 			d.seen = err == nil
 			return s, err
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := reconcile.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return status{}, err
 		}
 	}
@@ -239,7 +240,7 @@ func (d *haproxyDriver) statsInfo(ctx context.Context) (haproxy.Info, error) {
 		if err != nil || !info.Stopping {
 			return info, err
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := reconcile.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return haproxy.Info{}, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fairway/confgen/proxy/haproxy"
+	"fairway/internal/reconcile"
 )
 
 // resend is how long to wait for a sign of a reload before it is asked for again: HAProxy 2.6
@@ -54,7 +55,7 @@ func (r *reloading) count(ctx context.Context) error {
 			return fmt.Errorf("reload: %w: %w", ErrNotRunning, err)
 		}
 		r.last = "the master does not answer: " + err.Error()
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := reconcile.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -77,7 +78,7 @@ func (r *reloading) run(ctx context.Context) error {
 		if silent {
 			asked = time.Now() // A master that loads does not answer: it is at work, do not ask again.
 		}
-		if err := pause(ctx, interval); err != nil {
+		if err := reconcile.Sleep(ctx, interval); err != nil {
 			return err
 		}
 		interval = min(interval*5/4, 50*time.Millisecond)
@@ -108,7 +109,7 @@ func (r *reloading) ask(ctx context.Context) error {
 			return fmt.Errorf("reload: %w: %w", ErrNotRunning, err)
 		}
 		r.last = err.Error()
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err := reconcile.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}

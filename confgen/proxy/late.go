@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"fairway/internal/reconcile"
 )
 
 // lateCheck runs the proxy's checker on changes that were applied without it. Server lines are
@@ -61,7 +63,7 @@ func (l *lateCheck) passed(t tree) {
 
 func (l *lateCheck) run() {
 	for {
-		if pause(l.ctx, lateCheckDelay) != nil {
+		if reconcile.Sleep(l.ctx, lateCheckDelay) != nil {
 			return
 		}
 		l.mu.Lock()

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"fairway/internal/reconcile"
 )
 
 // load is a client that never retries: whatever fails is counted.
@@ -50,7 +52,7 @@ func (l *load) client(ctx context.Context, address, host string, keep bool, gap 
 		} else {
 			l.ok.Add(1)
 		}
-		_ = pause(ctx, gap)
+		_ = reconcile.Sleep(ctx, gap)
 	}
 }
 
@@ -148,7 +150,7 @@ func backends(t testing.TB, n int) []string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			if d, err := time.ParseDuration(r.URL.Query().Get("wait")); err == nil {
-				_ = pause(r.Context(), d)
+				_ = reconcile.Sleep(r.Context(), d)
 			}
 			_, _ = io.WriteString(w, name)
 		}))

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"fairway/internal/reconcile"
 )
 
 // Nginx says how to reach an nginx.
@@ -166,7 +168,7 @@ func (d *nginxDriver) reload(ctx context.Context, t tree, _ status) (attempts in
 		if equal == equalAnswers {
 			return 1, nil
 		}
-		if err := pause(limited, 20*time.Millisecond); err != nil {
+		if err := reconcile.Sleep(limited, 20*time.Millisecond); err != nil {
 			break
 		}
 	}

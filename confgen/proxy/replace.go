@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"fairway/internal/reconcile"
 )
 
 // replace loads a new structure: wait for its turn, check, commit, reload, confirm, else restore.
@@ -77,7 +79,7 @@ func (p *pass) turn(ctx context.Context) error {
 			}
 			return err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := reconcile.Sleep(ctx, wait); err != nil {
 			return fmt.Errorf("wait for the turn to reload (%s): %w", reason, err)
 		}
 		var err error
@@ -190,15 +192,4 @@ func (p *pass) takeBack(ctx context.Context, j *journal, base tree, cause error)
 		return errors.Join(cause, fmt.Errorf("look at the proxy after restoring: %w", err))
 	}
 	return cause
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

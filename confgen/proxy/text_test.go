@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"fairway/internal/reconcile"
 )
 
 // F36: what somebody else writes is found, also when size and time of writing stay and it comes
@@ -38,7 +40,7 @@ func TestLoad_F36_editsAreFound(t *testing.T) {
 	edit("right after it was written")
 	commitOffline(t, target, file("haproxy.cfg", "global\n# a\n"))
 	edit("right after it was compared")
-	if err := pause(t.Context(), 2*tick); err != nil {
+	if err := reconcile.Sleep(t.Context(), 2*tick); err != nil {
 		t.Fatal(err)
 	}
 	commitOffline(t, target, file("haproxy.cfg", "global\n# a\n"))
@@ -49,7 +51,7 @@ func TestLoad_F36_editsAreFound(t *testing.T) {
 	if before := target.seen["haproxy.cfg"]; !before.sure(stampOf(info)) {
 		t.Errorf("a file that nobody touched for a while is not trusted: %+v", before)
 	}
-	if err := pause(t.Context(), 2*tick); err != nil {
+	if err := reconcile.Sleep(t.Context(), 2*tick); err != nil {
 		t.Fatal(err)
 	}
 	edit("long after it was compared")

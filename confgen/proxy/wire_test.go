@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fairway/confgen/render"
+	"fairway/internal/reconcile"
 )
 
 // fakeHAProxy answers on both sockets as a HAProxy with no servers does, and can be told to
@@ -345,7 +346,7 @@ func TestWire_F38_F39_pace(t *testing.T) {
 			deferred++
 		}
 		last = res
-		_ = pause(t.Context(), 10*time.Millisecond)
+		_ = reconcile.Sleep(t.Context(), 10*time.Millisecond)
 	}
 	for last.Deferred != "" {
 		<-woken

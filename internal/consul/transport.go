@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"fairway/internal/reconcile"
 )
 
 // maxBody bounds one answer in bytes: 100,000 instances are about 50 MB of JSON.
@@ -155,18 +157,7 @@ func (t *transport) judge(resp *http.Response, at uint32) {
 func (t *transport) advance(from uint32) { t.current.CompareAndSwap(from, from+1) }
 
 func (t *transport) holdOff(ctx context.Context) error {
-	wait := time.Until(time.Unix(0, t.holdUntil.Load()))
-	if wait <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return reconcile.Sleep(ctx, time.Until(time.Unix(0, t.holdUntil.Load())))
 }
 
 // undelivered reports whether the server cannot have seen the request.

@@ -111,7 +111,7 @@ func (l *loop) wait(ctx context.Context, wake Wake, err error) bool {
 	if !l.settle(ctx, wake) {
 		return false
 	}
-	return sleep(ctx, time.Until(l.due()))
+	return Sleep(ctx, time.Until(l.due())) == nil
 }
 
 func (l *loop) waitRetry(ctx context.Context, wake Wake, err error) bool {
@@ -119,7 +119,7 @@ func (l *loop) waitRetry(ctx context.Context, wake Wake, err error) bool {
 	if l.opt.Failed != nil {
 		l.opt.Failed(err, d)
 	}
-	if !sleep(ctx, l.opt.RetryMin) {
+	if Sleep(ctx, l.opt.RetryMin) != nil {
 		return false
 	}
 	t := time.NewTimer(d - l.opt.RetryMin)
@@ -172,18 +172,18 @@ func (l *loop) settle(ctx context.Context, wake Wake) bool {
 	}
 }
 
-// sleep waits for d; it returns false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d, which may be nothing; it returns the error of a context that ended first.
+func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
-		return ctx.Err() == nil
+		return ctx.Err()
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return ctx.Err()
 	case <-t.C:
-		return true
+		return nil
 	}
 }
 

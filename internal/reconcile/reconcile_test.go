@@ -129,3 +129,25 @@ func TestLoop_aWakeDuringAPassIsNotLost(t *testing.T) {
 		}
 	})
 }
+
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithTimeout(t.Context(), 3*time.Second)
+		defer end()
+		began := time.Now()
+		for _, c := range []struct {
+			d, until time.Duration
+			err      error
+		}{
+			{0, 0, nil},
+			{-time.Second, 0, nil},
+			{2 * time.Second, 2 * time.Second, nil},
+			{time.Hour, 3 * time.Second, context.DeadlineExceeded},
+			{0, 3 * time.Second, context.DeadlineExceeded},
+		} {
+			if err := Sleep(ctx, c.d); !errors.Is(err, c.err) || time.Since(began) != c.until {
+				t.Errorf("for %s: until %s, %v", c.d, time.Since(began), err)
+			}
+		}
+	})
+}

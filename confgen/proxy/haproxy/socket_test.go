@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fairway/internal/reconcile"
 )
 
 func TestConn_F52_faultsOnTheWire(t *testing.T) {
@@ -94,7 +96,7 @@ func TestConn_answerInPieces(t *testing.T) {
 	f := newFake(t, "", func(_ *fake, c net.Conn, _ string, _ []string) string {
 		for _, piece := range []string{"fir", "st\nsec", "ond\n", "third\n>", "> "} {
 			_, _ = c.Write([]byte(piece))
-			_ = pause(context.Background(), 20*time.Millisecond)
+			_ = reconcile.Sleep(context.Background(), 20*time.Millisecond)
 		}
 		return "last"
 	})

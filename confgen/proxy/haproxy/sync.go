@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"fairway/internal/reconcile"
 )
 
 // Desired is what a worker is to be made equal to.
@@ -76,7 +78,7 @@ func (r *syncer) round(ctx context.Context) (done bool, err error) {
 	}
 	if info.Stopping {
 		r.last = "the socket still leads to an old worker"
-		return false, pause(ctx, 20*time.Millisecond)
+		return false, reconcile.Sleep(ctx, 20*time.Millisecond)
 	}
 	if !strings.Contains(info.Description, r.want.Description) {
 		return false, fmt.Errorf("%w: description %q", ErrOther, info.Description)
@@ -226,15 +228,4 @@ func reload(err error) error {
 		return fmt.Errorf("%w: %w", ErrReload, err)
 	}
 	return err
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
