@@ -24,7 +24,9 @@ type place struct{ from, to int }
 
 // ask asks a question and puts the answer into out.
 func (r *rows[T]) ask(client *api.Client, path string, q *api.QueryOptions, out *[]T) (*api.QueryMeta, error) {
-	ctx, captured := consul.Capture(q.Context(), len(r.text)+len(r.text)/64)
+	var buffer bytes.Buffer
+	buffer.Grow(len(r.text) + len(r.text)/64)
+	ctx, captured := consul.Capture(q.Context(), &buffer)
 	meta, err := client.Raw().Query(path, out, q.WithContext(ctx))
 	text, ok := captured.Text()
 	if err != nil || !ok { // a client of another kind has decoded the answer itself

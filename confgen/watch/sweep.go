@@ -54,7 +54,7 @@ func (w *Watcher) askNode(ctx context.Context, j job) nodeAnswer {
 	var list struct{ Services []row }
 	ask := func(filter string) (*api.QueryMeta, error) {
 		q := &api.QueryOptions{Filter: filter}
-		meta, err := w.opt.Client.Raw().Query("/v1/catalog/node-services/"+j.node, &list, q.WithContext(ctx))
+		meta, err := fetch(w.opt.Client, "/v1/catalog/node-services/"+j.node, q.WithContext(ctx), &list)
 		if err == nil {
 			err = trusted(meta)
 		}

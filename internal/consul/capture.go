@@ -10,18 +10,17 @@ import (
 
 // Captured is the text of one answer, as Consul sent it.
 type Captured struct {
-	text bytes.Buffer
+	text *bytes.Buffer
 	full bool
 }
 
 type captureKey struct{}
 
 // Capture returns a context for one query by a client that New made. What is asked for is not
-// decoded but kept as text: the client gets null in its place, and its out parameter stays as it is.
-// size is about how long the text will be, in bytes; a little more is best.
-func Capture(ctx context.Context, size int) (context.Context, *Captured) {
-	c := &Captured{}
-	c.text.Grow(size)
+// decoded but put into text as it came: the client gets null in its place, and its out parameter
+// stays as it is.
+func Capture(ctx context.Context, text *bytes.Buffer) (context.Context, *Captured) {
+	c := &Captured{text: text}
 	return context.WithValue(ctx, captureKey{}, c), c
 }
 

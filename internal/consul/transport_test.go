@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"bytes"
 	"encoding/pem"
 	"io"
 	"net"
@@ -259,7 +260,7 @@ func TestTransport_asksForNoCompression(t *testing.T) {
 func TestCapture_keepsTheTextAndTheMeta(t *testing.T) {
 	s := server(t, nil)
 	c := newClient(t, Config{Addresses: []string{s.URL}})
-	ctx, captured := Capture(t.Context(), 10)
+	ctx, captured := Capture(t.Context(), &bytes.Buffer{})
 	out := []string{"as it was"}
 	meta, err := c.Raw().Query("/v1/catalog/datacenters", &out, (&api.QueryOptions{}).WithContext(ctx))
 	if text, ok := captured.Text(); err != nil || !ok || string(text) != "[]" || !meta.KnownLeader || meta.LastIndex != 1 {
@@ -276,7 +277,7 @@ func TestCapture_isNoneOfARefusal(t *testing.T) {
 	}))
 	defer s.Close()
 	c := newClient(t, Config{Addresses: []string{s.URL}})
-	ctx, captured := Capture(t.Context(), 10)
+	ctx, captured := Capture(t.Context(), &bytes.Buffer{})
 	var out []string
 	_, err := c.Raw().Query("/v1/catalog/datacenters", &out, (&api.QueryOptions{}).WithContext(ctx))
 	if _, ok := captured.Text(); ok || err == nil || !strings.Contains(err.Error(), "Permission denied") {
@@ -291,7 +292,7 @@ func TestCapture_passesOnThatAnAnswerWasCut(t *testing.T) {
 	}))
 	defer s.Close()
 	c := newClient(t, Config{Addresses: []string{s.URL}})
-	ctx, captured := Capture(t.Context(), 10)
+	ctx, captured := Capture(t.Context(), &bytes.Buffer{})
 	var out []string
 	_, err := c.Raw().Query("/v1/catalog/datacenters", &out, (&api.QueryOptions{}).WithContext(ctx))
 	if _, ok := captured.Text(); ok || err == nil {
