@@ -99,6 +99,11 @@ func draw(t testing.TB) {
 		return
 	}
 	results := readResults(t, resultsFile())
+	if c := churnCurves(t, results); len(c.list) > 0 {
+		if err := os.WriteFile(filepath.Join(dir, "churn.svg"), []byte(c.svg()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, p := range map[string]plot{"follow.svg": followPlot(t, results), "chain.svg": chainPlot(t, results)} {
 		if len(p.panels) == 0 || len(p.panels[0].groups) == 0 {
 			continue

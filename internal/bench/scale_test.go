@@ -232,15 +232,20 @@ func (l *lab) haproxy(config string) (pid int) {
 	return cmd.Process.Pid
 }
 
-func followFairway(l *lab, consul string) atWork {
+func followFairway(l *lab, consul string) atWork { return startConfgen(l, consul) }
+
+// startConfgen starts confgen for the lab's front end.
+func startConfgen(l *lab, consul string, args ...string) atWork {
+	l.b.Helper()
 	bin, err := programs()
 	if err != nil {
 		l.b.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(l.front)
 	admin := fmt.Sprintf("127.0.0.1:%d", testbed.Port(l.b))
-	cmd := l.spawn(filepath.Join(bin, "confgen"), "--consul-addr", consul, "--dir", l.dir,
-		"--entrypoint", "web=127.0.0.1:"+port, "--http-addr", admin)
+	cmd := l.spawn(filepath.Join(bin, "confgen"), append([]string{
+		"--consul-addr", consul, "--dir", l.dir, "--entrypoint", "web=127.0.0.1:" + port, "--http-addr", admin,
+	}, args...)...)
 	return atWork{program: cmd.Process.Pid, reloads: func() int { return metric(l.b, admin, "fairway_confgen_reloads_total") }}
 }
 
