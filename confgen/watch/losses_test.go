@@ -216,52 +216,40 @@ func TestGuard_F10_labelsTakenOff(t *testing.T) {
 // What the guard decides, step by step. Each step is what the catalog says after a time; "=" is
 // what is shown, with held instances in brackets.
 func TestGuard_F10_decisions(t *testing.T) {
+	minute := Losses{Policy: Policy{Grace: time.Minute}}
 	cases := map[string]struct {
 		policy Losses
 		steps  string
 	}{
-		"a partial loss is believed at once": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 a3 = a1 a2 a3; +1s a1 = a1",
-		},
-		"all are lost": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 = a1 a2; +1s b1 = (a1) (a2) b1; +59s b1 = (a1) (a2) b1; +1s b1 = b1",
-		},
-		"one by one: the last stays": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 = a1 a2; +1s a1 = a1; +1s b1 = (a1) b1",
-		},
-		"let go in an orderly way": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 = a1 a2; +1s a1! a2! = a1! a2!; +1s b1 = b1",
-		},
-		"some let go, the last killed": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2! = a1 a2!; +1s b1 = (a1) b1",
-		},
-		"back": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 = a1 a2; +1s b1 = (a1) (a2) b1; +1s a1 a2 b1 = a1 a2 b1; +1h b1 = b1 (a1) (a2)",
-		},
-		"others come in its place": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 a3 a4 = a1 a2 a3 a4; +1s b1 = (a1) (a2) (a3) (a4) b1; +1s a5 b1 = (a1) (a2) (a3) (a4) a5 b1; +1s a5 a6 b1 = a5 a6 b1",
-		},
-		"one comes in the place of one": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 = a1; +1s b1 = (a1) b1; +1s a2 b1 = a2 b1",
-		},
-		"another service has the address": {
-			Losses{Policy: Policy{Grace: time.Minute}}, "a1 a2 = a1 a2; +1s b1 = (a1) (a2) b1; +1s b1 b2@a2 = (a1) b1 b2@a2",
-		},
+		"a partial loss is believed at once": {minute, "a1 a2 a3 = a1 a2 a3; +1s a1 = a1"},
+		"all are lost":                       {minute, "a1 a2 = a1 a2; +1s b1 = (a1) (a2) b1; +59s b1 = (a1) (a2) b1; +1s b1 = b1"},
+		"one by one: the last stays":         {minute, "a1 a2 = a1 a2; +1s a1 = a1; +1s b1 = (a1) b1"},
+		"let go in an orderly way":           {minute, "a1 a2 = a1 a2; +1s a1! a2! = a1! a2!; +1s b1 = b1"},
+		"some let go, the last killed":       {minute, "a1 a2! = a1 a2!; +1s b1 = (a1) b1"},
+		"back":                               {minute, "a1 a2 = a1 a2; +1s b1 = (a1) (a2) b1; +1s a1 a2 b1 = a1 a2 b1; +1h b1 = b1 (a1) (a2)"},
+		"others come in its place":           {minute, "a1 a2 a3 a4 = a1 a2 a3 a4; +1s b1 = (a1) (a2) (a3) (a4) b1; +1s a5 b1 = (a1) (a2) (a3) (a4) a5 b1; +1s a5 a6 b1 = a5 a6 b1"},
+		"one comes in the place of one":      {minute, "a1 = a1; +1s b1 = (a1) b1; +1s a2 b1 = a2 b1"},
+		"another service has the address":    {minute, "a1 a2 = a1 a2; +1s b1 = (a1) (a2) b1; +1s b1 b2@a2 = (a1) b1 b2@a2"},
 		"a share": {
-			Losses{Policy: Policy{Grace: time.Minute, Share: 50}}, "a1 a2 a3 a4 = a1 a2 a3 a4; +1s a1 a2 a3 = a1 a2 a3; +1s a1 a2 = a1 a2 (a3); +1s a1 = a1 (a2) (a3); +1s a1 a4 a5 = a1 a4 a5",
+			Losses{Policy: Policy{Grace: time.Minute, Share: 50}},
+			"a1 a2 a3 a4 = a1 a2 a3 a4; +1s a1 a2 a3 = a1 a2 a3; +1s a1 a2 = a1 a2 (a3); +1s a1 = a1 (a2) (a3); +1s a1 a4 a5 = a1 a4 a5",
 		},
 		"a share over a longer time": {
-			Losses{Policy: Policy{Grace: time.Minute, Share: 50}}, "a1 a2 a3 a4 = a1 a2 a3 a4; +1s a1 a2 a3 = a1 a2 a3; +2m a1 a2 = a1 a2",
+			Losses{Policy: Policy{Grace: time.Minute, Share: 50}},
+			"a1 a2 a3 a4 = a1 a2 a3 a4; +1s a1 a2 a3 = a1 a2 a3; +2m a1 a2 = a1 a2",
 		},
 		"of the whole catalog": {
-			Losses{Policy: Policy{Grace: time.Minute}, Total: 50}, "a1 a2 b1 b2 = a1 a2 b1 b2; +1s a1 b1 = a1 (a2) b1 (b2); +1m a1 b1 = a1 b1",
+			Losses{Policy: Policy{Grace: time.Minute}, Total: 50},
+			"a1 a2 b1 b2 = a1 a2 b1 b2; +1s a1 b1 = a1 (a2) b1 (b2); +1m a1 b1 = a1 b1",
 		},
 		"a service of its own policy": {
-			Losses{Policy: Policy{Grace: time.Minute}, Services: map[string]Policy{"b": {}}}, "a1 b1 = a1 b1; +1s c1 = (a1) c1",
+			Losses{Policy: Policy{Grace: time.Minute}, Services: map[string]Policy{"b": {}}},
+			"a1 b1 = a1 b1; +1s c1 = (a1) c1",
 		},
 		"off": {Losses{}, "a1 b1 = a1 b1; +1s b1 = b1"},
 		"approval only": {
-			Losses{Policy: Policy{Grace: time.Minute, Mode: Approve}}, "a1 b1 = a1 b1; +1s b1 = (a1) b1; +9h b1 = (a1) b1",
+			Losses{Policy: Policy{Grace: time.Minute, Mode: Approve}},
+			"a1 b1 = a1 b1; +1s b1 = (a1) b1; +9h b1 = (a1) b1",
 		},
 	}
 	for name, c := range cases {
