@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strings"
 	"time"
 
 	"fairway/confgen/render"
@@ -105,9 +104,7 @@ var timeouts = []struct {
 	{"hard-stop-after", "how long an old worker may finish requests after a reload", func(s *render.Settings) *time.Duration { return &s.HardStopAfter }},
 }
 
-func env(name string) []string {
-	return []string{"CONFGEN_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
-}
+func env(name string) []string { return []string{daemon.Variable("confgen", name)} }
 
 func text(category, name, value, usage string) cli.Flag {
 	return &cli.StringFlag{Name: name, EnvVars: env(name), Value: value, Usage: usage, Category: category}
@@ -115,7 +112,7 @@ func text(category, name, value, usage string) cli.Flag {
 
 // dockerText is a flag that also goes by Docker's own environment variable.
 func dockerText(name, value, usage string) cli.Flag {
-	vars := append(env(name), strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	vars := append(env(name), daemon.Variable(name))
 	return &cli.StringFlag{Name: name, EnvVars: vars, Value: value, Usage: usage, Category: catReload}
 }
 

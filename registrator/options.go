@@ -46,9 +46,7 @@ const inspectAge = 10
 
 func flags() []cli.Flag {
 	const what, where, when, old = "What is registered:", "Where it runs:", "How long:", "Accepted and not needed:"
-	env := func(name string) []string {
-		return []string{"REGISTRATOR_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
-	}
+	env := func(name string) []string { return []string{daemon.Variable("registrator", name)} }
 	text := func(category, name, value, usage string, aliases ...string) cli.Flag {
 		return &cli.StringFlag{Name: name, Aliases: aliases, EnvVars: env(name), Value: value, Usage: usage, Category: category}
 	}
@@ -95,7 +93,7 @@ func flags() []cli.Flag {
 	}
 	for _, f := range list { // Docker's own names come first
 		if s, ok := f.(*cli.StringFlag); ok && strings.HasPrefix(s.Name, "docker-") {
-			s.EnvVars = []string{strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))}
+			s.EnvVars = []string{daemon.Variable(s.Name)}
 		}
 	}
 	return append(append(list, consul.Flags()...), daemon.Flags("registrator", ":9101")...)

@@ -23,15 +23,20 @@ import (
 // shutdownGrace is how long the admin listener may take to finish its requests.
 const shutdownGrace = 2 * time.Second
 
-// Flags returns the flags every daemon has; New reads them. Environment variables are named
-// after the program: REGISTRATOR_LOG_LEVEL, CONFGEN_LOG_LEVEL.
+// Variable is how the environment variable of a flag is called: Variable("confgen", "proxy-dir") is
+// CONFGEN_PROXY_DIR, Variable("docker-host") is DOCKER_HOST.
+func Variable(words ...string) string {
+	return strings.ToUpper(strings.ReplaceAll(strings.Join(words, "_"), "-", "_"))
+}
+
+// Flags returns the flags every daemon has; New reads them.
 func Flags(program, httpAddr string) []cli.Flag {
 	const category = "Operating:"
-	env := func(name string) []string { return []string{strings.ToUpper(program) + "_" + name} }
+	env := func(name string) []string { return []string{Variable(program, name)} }
 	return []cli.Flag{
-		&cli.StringFlag{Name: "log-level", EnvVars: env("LOG_LEVEL"), Value: "info", Usage: "`LEVEL` of the log: trace, debug, info, warn, error or off", Category: category},
-		&cli.BoolFlag{Name: "log-json", EnvVars: env("LOG_JSON"), Usage: "log lines of JSON", Category: category},
-		&cli.StringFlag{Name: "http-addr", EnvVars: env("HTTP_ADDR"), Value: httpAddr, Usage: "`ADDRESS` of /metrics, /healthz and /readyz; \"off\" for none", Category: category},
+		&cli.StringFlag{Name: "log-level", EnvVars: env("log-level"), Value: "info", Usage: "`LEVEL` of the log: trace, debug, info, warn, error or off", Category: category},
+		&cli.BoolFlag{Name: "log-json", EnvVars: env("log-json"), Usage: "log lines of JSON", Category: category},
+		&cli.StringFlag{Name: "http-addr", EnvVars: env("http-addr"), Value: httpAddr, Usage: "`ADDRESS` of /metrics, /healthz and /readyz; \"off\" for none", Category: category},
 	}
 }
 
