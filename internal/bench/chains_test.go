@@ -90,7 +90,8 @@ func predecessors(l *lab, registrator, template string) {
 	l.spawn(testbed.Program(l.b, "haproxy"), "-W", "-p", pid, "-f", config)
 }
 
-const peerTemplate = `global
+// peerFront is what every template of consul-template begins with.
+const peerFront = `global
     hard-stop-after 30s
 defaults
     mode http
@@ -102,7 +103,9 @@ defaults
     timeout http-keep-alive 10s
 frontend web
     bind 127.0.0.1:PORT
-    default_backend bench
+`
+
+const peerTemplate = peerFront + `    default_backend bench
 backend bench
     balance roundrobin
 {{range service "bench"}}    server {{.ID | replaceAll ":" "_"}} {{.Address}}:{{.Port}} check inter 2s

@@ -301,19 +301,7 @@ func followTemplate(l *lab, consul, template string) atWork {
 	}}
 }
 
-const manyTemplate = `global
-    hard-stop-after 30s
-defaults
-    mode http
-    option redispatch
-    retries 3
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    timeout http-keep-alive 10s
-frontend web
-    bind 127.0.0.1:PORT
-    use_backend %[req.hdr(host),field(1,.)]
+const manyTemplate = peerFront + `    use_backend %[req.hdr(host),field(1,.)]
 {{range services}}{{if .Tags | contains "v1"}}backend {{.Name}}
     balance roundrobin
 {{range service .Name}}    server {{.ID | replaceAll ":" "_"}} {{.Address}}:{{.Port}}
