@@ -398,10 +398,7 @@ none n ADDRESS passing 3 fairway-host=none.com
 			{"all.com", "", "", ""},
 			{"none.com", "https://app.test", "own", ""},
 		} {
-			origin := ""
-			if c.origin != "" {
-				origin = "Origin: " + c.origin + "\r\n"
-			}
+			origin := field("Origin", c.origin)
 			got := send(t, address, "GET / HTTP/1.1\r\nHost: "+c.host+"\r\nConnection: close\r\nX-Say: Access-Control-Allow-Origin\r\n"+origin+"\r\n")
 			if got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != c.want || got.header.Get("Access-Control-Allow-Credentials") != c.credentials || len(got.header["Access-Control-Allow-Origin"]) > 1 {
 				t.Errorf("%+v: %d %v", c, got.status, got.header)

@@ -188,7 +188,13 @@ func send(t testing.TB, address, request string) answer {
 		t.Fatal(err)
 	}
 	method, _, _ := strings.Cut(request, " ")
-	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	return received(t, bufio.NewReader(c), method)
+}
+
+// received reads the answer to a request of some method; what is none says so in its body.
+func received(t testing.TB, from *bufio.Reader, method string) answer {
+	t.Helper()
+	r, err := http.ReadResponse(from, &http.Request{Method: method})
 	if err != nil {
 		return answer{body: err.Error()}
 	}
@@ -198,6 +204,14 @@ func send(t testing.TB, address, request string) answer {
 		t.Fatal(err)
 	}
 	return answer{r.StatusCode, string(body), r.Header}
+}
+
+// field is a line of a request's header; none for no value.
+func field(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return name + ": " + value + "\r\n"
 }
 
 func get(t testing.TB, address, host, path string) answer {

@@ -41,16 +41,7 @@ func sendTLS(t testing.TB, port int, request string) answer {
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		return answer{body: err.Error()}
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{r.StatusCode, string(body), r.Header}
+	return received(t, bufio.NewReader(c), http.MethodGet)
 }
 
 // TestRedirects asks as a client does and looks where it is sent.

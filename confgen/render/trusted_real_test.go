@@ -5,7 +5,6 @@ package render_test
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -59,10 +58,7 @@ func TestTrustedProxies(t *testing.T) {
 			{"127.0.0.2", "2001:db8::1", "403", "2001:db8::1"},
 			{"127.0.0.2", "192.0.2.7, rubbish", "403", "127.0.0.2"},
 		} {
-			header := ""
-			if c.forwarded != "" {
-				header = "X-Forwarded-For: " + c.forwarded + "\r\n"
-			}
+			header := field("X-Forwarded-For", c.forwarded)
 			if got := ask(c.from, "a.com", header); got.who() != c.want {
 				t.Errorf("%+v: %s", c, got.who())
 			}
@@ -143,14 +139,5 @@ func again(t *testing.T, c *bufio.ReadWriter, request string) answer {
 	if err := c.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.ReadResponse(c.Reader, nil)
-	if err != nil {
-		return answer{body: err.Error()}
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{r.StatusCode, string(body), r.Header}
+	return received(t, c.Reader, http.MethodGet)
 }
