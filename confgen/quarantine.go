@@ -177,22 +177,14 @@ func relabelled(now, before route.Service) route.Service {
 				model = b
 			}
 		}
-		meta := maps.Clone(model.Meta)
-		delete(meta, route.Owner)
-		if mark, is := in.Meta[route.Owner]; is {
-			if meta == nil {
-				meta = make(map[string]string)
-			}
-			meta[route.Owner] = mark
-		}
-		out.Instances[i].Meta, out.Instances[i].Tags = meta, model.Tags
+		out.Instances[i].Meta, out.Instances[i].Tags = model.Meta, model.Tags
 	}
 	return out
 }
 
 // portOf is the part of registrator's mark that says which port of its container an instance is.
 func portOf(in route.Instance) string {
-	_, port, _ := strings.Cut(in.Meta[route.Owner], ":")
+	_, port, _ := strings.Cut(in.Owner, ":")
 	return port
 }
 

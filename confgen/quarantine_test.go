@@ -222,19 +222,17 @@ func TestQuarantine_F42_otherSettings(t *testing.T) {
 // An instance that is given other labels stays the port of the container that it is.
 func TestRelabelled_F24_ports(t *testing.T) {
 	row := func(container, port, host string) route.Instance {
-		return route.Instance{Node: "n", ID: container + port, Meta: map[string]string{
-			route.Owner: container + ":" + port + "/tcp", "fairway-host": host,
-		}}
+		return route.Instance{Node: "n", ID: container + port, Owner: container + ":" + port + "/tcp", Meta: map[string]string{"fairway-host": host}}
 	}
 	before := route.Service{Name: "s", Instances: []route.Instance{row("old", "80", "a.test"), row("old", "81", "b.test")}}
 	now := route.Service{Name: "s", Instances: []route.Instance{row("new", "81", "bad"), row("old", "80", "bad"), {ID: "by hand"}}}
 	got := relabelled(now, before).Instances
 	for i, want := range []string{"new:81/tcp b.test", "old:80/tcp a.test", " a.test"} {
-		if have := got[i].Meta[route.Owner] + " " + got[i].Meta["fairway-host"]; have != want {
+		if have := got[i].Owner + " " + got[i].Meta["fairway-host"]; have != want {
 			t.Errorf("instance %d: %q, want %q", i, have, want)
 		}
 	}
-	if before.Instances[0].Meta[route.Owner] != "old:80/tcp" {
+	if before.Instances[0].Owner != "old:80/tcp" {
 		t.Error("what was accepted has changed")
 	}
 }

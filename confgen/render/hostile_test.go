@@ -76,7 +76,7 @@ func hostileService(r *rand.Rand, n int) route.Service {
 			}
 		}
 		if r.IntN(3) == 0 {
-			in.Meta[route.Owner] = hostileValue(r)
+			in.Owner = hostileValue(r)
 		}
 		s.Instances = append(s.Instances, in)
 	}

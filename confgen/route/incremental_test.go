@@ -72,7 +72,7 @@ func (w *world) instance(i int, meta map[string]string) route.Instance {
 	}
 	maps.Copy(in.Meta, meta)
 	if w.IntN(2) == 0 {
-		in.Meta[route.Owner] = w.pick("c0ffee", "decade", "facade") + ":" + w.pick("80", "443") + "/" + w.pick("tcp", "tcp", "udp")
+		in.Owner = w.pick("c0ffee", "decade", "facade") + ":" + w.pick("80", "443") + "/" + w.pick("tcp", "tcp", "udp")
 	}
 	return in
 }

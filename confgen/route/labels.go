@@ -68,18 +68,7 @@ func newParser(set Settings) *parser {
 
 // sameLabels reports whether two instances say the same, so that one parse serves both.
 func (p *parser) sameLabels(a, b *Instance) bool {
-	if !slices.Equal(a.Tags, b.Tags) || len(a.Meta) != len(b.Meta) {
-		return false
-	}
-	for k, v := range a.Meta {
-		if k == Owner {
-			continue
-		}
-		if w, ok := b.Meta[k]; !ok || v != w {
-			return false
-		}
-	}
-	return true
+	return slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }
 
 // parse never fails: what it cannot use becomes a problem.
@@ -124,9 +113,6 @@ func (p *parser) collect(in *Instance, out *parsed) map[string]map[string]string
 		raw[name][key] = strings.TrimSpace(value)
 	}
 	for _, k := range slices.Sorted(maps.Keys(in.Meta)) {
-		if k == Owner {
-			continue
-		}
 		if rest, ok := strings.CutPrefix(strings.ToLower(k), p.prefix); ok {
 			put(rest, in.Meta[k])
 		}

@@ -11,11 +11,7 @@ import (
 // owner reads registrator's mark, "<container>:<port>/<protocol>". Without a mark the port is
 // the one that the instance was registered with.
 func owner(in *Instance) (container string, port int, udp bool) {
-	mark, ok := in.Meta[Owner]
-	if !ok {
-		return "", in.Port, false
-	}
-	container, rest, ok := strings.Cut(mark, ":")
+	container, rest, ok := strings.Cut(in.Owner, ":")
 	number, protocol, _ := strings.Cut(rest, "/")
 	port, err := strconv.Atoi(number)
 	if !ok || err != nil {

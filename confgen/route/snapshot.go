@@ -35,6 +35,7 @@ type Instance struct {
 	Weight  int               `json:"weight,omitempty"` // Consul's weight for the instance's status
 	Status  Status            `json:"status"`           // worst of node and service checks
 	Created uint64            `json:"created"`          // Consul CreateIndex: age without a clock
+	Owner   string            `json:"owner,omitempty"`  // registrator's mark, which is not in Meta: the Owner key's value
 	Held    bool              `json:"held,omitempty"`   // vanished from the catalog, which is not believed yet
 }
 

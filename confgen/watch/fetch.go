@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -90,12 +91,17 @@ func (w *Watcher) askService(q *api.QueryOptions, name string) (answer, *api.Que
 	}
 	a := answer{filtered: meta.ResultsFilteredByACLs, index: meta.LastIndex}
 	routed := false
+	a.instances = make([]route.Instance, 0, len(entries))
 	for i := range entries {
 		e := &entries[i]
 		if e.Service.Kind != "" {
 			continue // a mesh proxy carries a copy of its service's meta and must not be routed to
 		}
-		a.instances = append(a.instances, e.instance())
+		in := e.instance()
+		if n := len(a.instances); n > 0 && maps.Equal(in.Meta, a.instances[n-1].Meta) {
+			in.Meta = a.instances[n-1].Meta
+		}
+		a.instances = append(a.instances, in)
 		routed = routed || e.routed(w.opt.Prefix)
 	}
 	if !routed {
@@ -116,6 +122,8 @@ func (e *entry) instance() route.Instance {
 	for i, tag := range e.Service.Tags {
 		e.Service.Tags[i] = shared(tag)
 	}
+	owner := e.Service.Meta[route.Owner]
+	delete(e.Service.Meta, route.Owner)
 	var meta map[string]string
 	if len(e.Service.Meta) > 0 {
 		meta = make(map[string]string, len(e.Service.Meta))
@@ -128,7 +136,7 @@ func (e *entry) instance() route.Instance {
 		Address: cmp.Or(e.Service.Address, e.Node.Address), Port: e.Service.Port,
 		Tags: e.Service.Tags, Meta: meta,
 		Status: e.status(), Weight: e.Service.Weights.Passing,
-		Created: e.Service.CreateIndex,
+		Created: e.Service.CreateIndex, Owner: owner,
 	}
 	if in.Status == route.Warning {
 		in.Weight = e.Service.Weights.Warning
@@ -155,10 +163,10 @@ func (e *entry) status() route.Status {
 }
 
 // routed reports whether the instance carries a routing key, in its meta or in a tag.
-// Registrator's owner mark is none.
+// Registrator's owner mark, which instance has taken out, is none.
 func (e *entry) routed(prefix string) bool {
 	for key := range e.Service.Meta {
-		if key != route.Owner && strings.HasPrefix(key, prefix+"-") {
+		if strings.HasPrefix(key, prefix+"-") {
 			return true
 		}
 	}

@@ -216,6 +216,6 @@ func same(a, b []route.Instance) bool {
 
 func sameInstance(a, b route.Instance) bool {
 	return a.Node == b.Node && a.ID == b.ID && a.Address == b.Address && a.Port == b.Port &&
-		a.Weight == b.Weight && a.Status == b.Status && a.Created == b.Created && a.Held == b.Held &&
+		a.Weight == b.Weight && a.Status == b.Status && a.Created == b.Created && a.Held == b.Held && a.Owner == b.Owner &&
 		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // fileVersion is the format of the saved snapshot. A file of another version is not read.
-const fileVersion = 1
+const fileVersion = 2
 
 // saveEvery is the least time from one save to the next. A save writes everything.
 const saveEvery = 5 * time.Second

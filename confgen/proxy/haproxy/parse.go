@@ -41,6 +41,7 @@ func (r *Reader) parse(within surroundings, text string, f func(line string, s *
 	if p.kind == "defaults" {
 		p.defaults = p.defaultServer
 	}
+	p.servers = slices.Clone(p.servers) // exactly as many: there are 50,000, which stay
 	if p.structure.Len() > 0 {
 		p.digest = sha256.Sum256([]byte(p.structure.String()))
 	}

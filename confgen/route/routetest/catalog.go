@@ -5,7 +5,7 @@
 //	db  n2 [fd00::2]:80  critical 9 id=n2:db:80 weight=3 tag=fairway.host=db.test
 //
 // The columns are service, node, address and port, status and create index. What follows is
-// meta, except id=, weight= and tag=. A word may be quoted like a Go string, as in
+// meta, except id=, weight=, tag= and fairway-container=. A word may be quoted like a Go string, as in
 // "fairway-host=a b". Lines that start with # are comments. A line "override web/weight 50" is a
 // value that an operator set live.
 package routetest
@@ -79,6 +79,8 @@ func instance(line string) (string, route.Instance, error) {
 		switch key {
 		case "id":
 			in.ID = value
+		case route.Owner:
+			in.Owner = value
 		case "tag":
 			in.Tags = append(in.Tags, value)
 		case "weight":
@@ -270,10 +272,8 @@ func Large(services, instances int) route.Snapshot {
 			s.Services[i].Instances[j] = route.Instance{
 				Node: node, ID: fmt.Sprintf("%s:%s.%d:80", node, name, j), Port: port,
 				Address: fmt.Sprintf("10.1.%d.%d", j, (i+j)%200), Status: route.Passing, Created: uint64(i*instances + j), Weight: 1,
-				Meta: map[string]string{
-					"fairway-host": name + ".example.test", "version": "1.2.3",
-					route.Owner: fmt.Sprintf("%06x%06x:80/tcp", i, j),
-				},
+				Meta:  map[string]string{"fairway-host": name + ".example.test", "version": "1.2.3"},
+				Owner: fmt.Sprintf("%06x%06x:80/tcp", i, j),
 			}
 		}
 	}
