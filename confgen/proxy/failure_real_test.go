@@ -123,9 +123,7 @@ func TestApply_F24_F29_checkerRefuses(t *testing.T) {
 	}
 	r.equal()
 	r.world.extra = "backend fine\n"
-	if res := r.apply(); res.Reloads != 1 {
-		t.Errorf("%+v, expected one reload", res)
-	}
+	r.wantReloads(1, "another structure")
 	r.equal()
 }
 
@@ -147,14 +145,10 @@ func TestApply_F26_reloadFails(t *testing.T) {
 		t.Errorf("%+v %v, expected the rejection and runtime commands", res, err)
 	}
 	r.world.extra = ""
-	if res := r.apply(); res.Reloads != 0 {
-		t.Errorf("%+v, expected no reload: the good structure never stopped running", res)
-	}
+	r.wantReloads(0, "the good structure never stopped running")
 	r.equal()
 	r.world.timeout = "7s"
-	if res := r.apply(); res.Reloads != 1 {
-		t.Errorf("%+v, expected one reload", res)
-	}
+	r.wantReloads(1, "another structure")
 	r.equal()
 }
 
@@ -220,9 +214,7 @@ func TestApply_F26_withoutGeneration(t *testing.T) {
 	r.world.extra = "this is not a configuration\n"
 	r.expectRejected("reload", 1, before, instance)
 	r.world.extra = ""
-	if res := r.apply(); res.Reloads != 0 {
-		t.Errorf("%+v, expected nothing to do", res)
-	}
+	r.wantReloads(0, "there is nothing to do")
 	r.equal()
 }
 
@@ -242,20 +234,14 @@ func TestApply_F52_statsSocketGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.world.backends["a"] = append(r.world.backends["a"], serverLine(web[1], 50, "check"))
-	if res := r.apply(); res.Reloads != 1 {
-		t.Errorf("%+v, expected one reload instead of runtime commands", res)
-	}
+	r.wantReloads(1, "instead of runtime commands")
 	if !strings.Contains(r.output.String(), "stats socket") {
 		t.Error("the reason was not logged")
 	}
 	// A reload hands the listener on and does not make the socket again, so this goes on.
-	if res := r.apply(); res.Reloads != 0 {
-		t.Errorf("%+v: nothing changed, expected nothing to do", res)
-	}
+	r.wantReloads(0, "nothing changed")
 	r.world.backends["a"] = []string{serverLine(web[1], 50, "check")}
-	if res := r.apply(); res.Reloads != 1 {
-		t.Errorf("%+v, expected one reload", res)
-	}
+	r.wantReloads(1, "still instead of runtime commands")
 	one := &noRetry{address: "127.0.0.1:" + r.world.port}
 	defer one.close()
 	if err := one.get("a.test"); err != nil || one.said != "web1" {

@@ -117,6 +117,14 @@ func (r *rig) kill(sig syscall.Signal) {
 	r.stop = nil
 }
 
+// wantReloads applies the world, and wants so many reloads for it.
+func (r *rig) wantReloads(want int, why string) {
+	r.t.Helper()
+	if res := r.apply(); res.Reloads != want {
+		r.t.Errorf("%s: %+v, expected %d reloads", why, res, want)
+	}
+}
+
 // apply applies the world until nothing is put off any more.
 func (r *rig) apply() Result {
 	r.t.Helper()
@@ -172,14 +180,10 @@ func TestApply_F45_F49_scaleAndStructure(t *testing.T) {
 		}
 	}
 	r.world.timeout = "6s"
-	if res := r.apply(); res.Reloads != 1 {
-		t.Errorf("F49: changed timeout: %+v, expected exactly one reload", res)
-	}
+	r.wantReloads(1, "F49: a changed timeout")
 	r.world.backends["b"] = []string{serverLine(web[1], 100, "check")}
 	r.world.hosts["b.test"] = "b"
-	if res := r.apply(); res.Reloads != 1 {
-		t.Errorf("F49: new service: %+v, expected exactly one reload", res)
-	}
+	r.wantReloads(1, "F49: a new service")
 	r.world.hosts["c.test"] = "b"
 	if res := r.apply(); res.Reloads != 0 || res.Action != Runtime {
 		t.Errorf("F48: new host: %+v, expected runtime commands only", res)
