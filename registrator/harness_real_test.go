@@ -138,8 +138,8 @@ func (w *world) kill(pid string) {
 	}
 }
 
-// metric reads one of registrator's numbers.
-func (w *world) metric(name string) float64 {
+// metrics reads all of registrator's numbers.
+func (w *world) metrics() string {
 	w.t.Helper()
 	resp, err := http.Get("http://" + w.admin + "/metrics")
 	if err != nil {
@@ -150,7 +150,14 @@ func (w *world) metric(name string) float64 {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for line := range strings.SplitSeq(string(body), "\n") {
+	return string(body)
+}
+
+// metric reads one of registrator's numbers.
+func (w *world) metric(name string) float64 {
+	w.t.Helper()
+	all := w.metrics()
+	for line := range strings.SplitSeq(all, "\n") {
 		var value float64
 		if rest, found := strings.CutPrefix(line, "fairway_registrator_"+name+" "); found {
 			if _, err := fmt.Sscan(rest, &value); err != nil {
@@ -159,8 +166,25 @@ func (w *world) metric(name string) float64 {
 			return value
 		}
 	}
-	w.t.Fatalf("no metric %s in:\n%s", name, body)
+	w.t.Fatalf("no metric %s in:\n%s", name, all)
 	return 0
+}
+
+// wakesInVain has a container cause events that wake registrator and change nothing, and waits for
+// the passes that follow.
+func (w *world) wakesInVain(container string) {
+	w.t.Helper()
+	passes := w.metric("passes_total")
+	for range 5 {
+		w.engine.Run("kill", "-s", "USR1", container)
+	}
+	testbed.Eventually(w.t, soon, "passes were made", func() error {
+		if w.metric("passes_total") < passes+2 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	w.quiet()
 }
 
 // rows reads our node as "id" → "status: output"; rows of other nodes are not looked at.

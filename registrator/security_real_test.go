@@ -448,17 +448,3 @@ func TestSecrets_areNowhere(t *testing.T) {
 		}
 	}
 }
-
-func (w *world) metrics() string {
-	w.t.Helper()
-	resp, err := http.Get("http://" + w.admin + "/metrics")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return string(body)
-}
