@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"fairway/internal/testbed"
+
+	"github.com/google/renameio/v2"
 )
 
 const (
@@ -224,11 +226,17 @@ func shortDir(b testing.TB) string {
 	return dir
 }
 
+// masterPid is the file with HAProxy's process id, which no reload changes.
+const masterPid = "master.pid"
+
 // haproxy starts HAProxy with a master socket and a pid file in the lab's folder.
 func (l *lab) haproxy(config string) (pid int) {
 	l.b.Helper()
 	cmd := l.spawn(testbed.Program(l.b, "haproxy"), "-W", "-p", filepath.Join(l.dir, "haproxy.pid"),
 		"-S", filepath.Join(l.dir, "master.sock")+",mode,600", "-f", config)
+	if err := renameio.WriteFile(filepath.Join(l.dir, masterPid), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
+		l.b.Fatal(err)
+	}
 	return cmd.Process.Pid
 }
 
@@ -287,10 +295,8 @@ func followTemplate(l *lab, consul, template string) atWork {
 	if err := os.WriteFile(count, nil, 0o600); err != nil {
 		l.b.Fatal(err)
 	}
-	pid := filepath.Join(l.dir, "haproxy.pid")
-	// HAProxy writes its pid file anew in a reload. One that is empty for a moment would end
-	// consul-template, which takes a failed command for its own end.
-	reload := fmt.Sprintf("sh -c 'test ! -e %s || { echo >> %s; kill -USR2 $(cat %s) || true; }'", pid, count, pid)
+	// Not HAProxy's own pid file, which is empty for a moment in a reload: the next would be lost.
+	reload := fmt.Sprintf("sh -c 'test ! -e %[1]s || { echo >> %[2]s; kill -USR2 $(cat %[1]s); }'", filepath.Join(l.dir, masterPid), count)
 	cmd := l.spawn(template, "-consul-addr", consul, "-template", source+":"+config+":"+reload)
 	return atWork{program: cmd.Process.Pid, reloads: func() int {
 		data, err := os.ReadFile(count)
