@@ -143,6 +143,10 @@ func explain(t route.Table, q question) explanation {
 		return e
 	}
 	e.Listener = &listenerInfo{listener.Name, net.JoinHostPort(cmp.Or(listener.Address, "*"), strconv.Itoa(listener.Port)), listener.TLS}
+	if stream, passed := t.FindStream(listener.Name, q.host); passed && listener.TLS {
+		e.stream(t, stream)
+		return e
+	}
 	if dotSegment.MatchString(q.path) {
 		e.Outcome = "refused with 400: a path with /./ or /../ is read differently by different programs"
 		return e
@@ -158,6 +162,17 @@ func explain(t route.Table, q question) explanation {
 	e.losers(t, winner, listener.Name, q)
 	e.target(t, winner)
 	return e
+}
+
+// stream tells of a connection whose TLS is passed through: nobody here sees what is asked for.
+func (e *explanation) stream(t route.Table, s route.Stream) {
+	e.Route = &routeInfo{Pattern: "TLS for " + s.Host, Service: s.Service, Name: s.Name, Entrypoints: []string{s.Entrypoint}}
+	e.target(t, route.Route{Backend: s.Backend, Service: s.Service, Name: s.Name})
+	if e.Answered {
+		e.Outcome = "TLS is passed through as it comes, whatever is asked for: it " + e.Outcome
+	} else {
+		e.Outcome = fmt.Sprintf("TLS is passed through as it comes, and no server of service %s takes connections: it is closed", s.Service)
+	}
 }
 
 // listenerOf returns the entrypoint that a URL means: the one of its port, else, where it names

@@ -230,3 +230,43 @@ func TestExplain_conditions(t *testing.T) {
 		t.Error("a header without a value is taken")
 	}
 }
+
+// A host whose TLS is passed through has no route, and is served all the same.
+func TestExplain_F65_aHostThatIsPassedThrough(t *testing.T) {
+	table := world(t,
+		"db: sni=db.test",
+		"all: sni=*.wild.test",
+		"own: host=own.wild.test",
+		"deep: host=*.deep.wild.test",
+		"deeper: sni=*.a.deep.wild.test",
+		"down: sni=down.test status=maintenance",
+	)
+	for _, c := range []struct {
+		url, service, want string
+		answered           bool
+	}{
+		{"https://db.test:8443/x", "db", "passed through as it comes, whatever is asked for: it goes to service db, 1 of 1", true},
+		{"https://db.test:8443/a/../b", "db", "passed through", true},
+		{"https://x.wild.test:8443", "all", "passed through", true},
+		{"https://own.wild.test:8443", "own", "goes to service own", true},
+		{"https://x.deep.wild.test:8443", "deep", "goes to service deep", true},
+		{"https://x.a.deep.wild.test:8443", "deeper", "passed through", true},
+		{"https://down.test:8443", "down", "no server of service down takes connections", false},
+		{"http://db.test/x", "", "no route", false},
+		{"https://xdb.test:8443/x", "", "no route", false},
+		{"https://wild.test:8443/x", "", "no route", false},
+	} {
+		q, err := parseQuestion(url.Values{"url": {c.url}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := explain(table, q)
+		service := ""
+		if e.Route != nil {
+			service = e.Route.Service
+		}
+		if !strings.Contains(e.Outcome, c.want) || service != c.service || e.Answered != c.answered {
+			t.Errorf("%s: %q by %q, answered %v, want %q by %q", c.url, e.Outcome, service, e.Answered, c.want, c.service)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,37 @@ type Stream struct {
 	Backend    string
 	Service    string
 	Name       string // of the route
+}
+
+// FindStream returns the stream that gets the TLS connections for a name on an entrypoint; false where
+// the entrypoint ends TLS itself, as it does for hosts of routes that are named more precisely.
+func (t Table) FindStream(entrypoint, name string) (Stream, bool) {
+	var found Stream
+	best, served := 0, 0
+	for _, s := range t.Streams {
+		if n := precision(s.Host, name); s.Entrypoint == entrypoint && n > best {
+			found, best = s, n
+		}
+	}
+	for _, r := range t.Routes {
+		if h := (host{r.HostKind, r.Host}); h.named() && slices.Contains(r.Entrypoints, entrypoint) {
+			served = max(served, precision(h.pattern(), name))
+		}
+	}
+	return found, best > served
+}
+
+// precision says how precisely a pattern names a host, "a.com" before "*.a.com" before "*.com"; 0 for
+// not at all.
+func precision(pattern, name string) int {
+	suffix, wild := strings.CutPrefix(pattern, "*")
+	switch {
+	case !wild && pattern == name:
+		return math.MaxInt
+	case wild && strings.HasSuffix(name, suffix) && len(name) > len(suffix):
+		return strings.Count(suffix, ".")
+	}
+	return 0
 }
 
 // PortRange is a range of ports that labels may ask for.
