@@ -127,9 +127,9 @@ func (w *world) settings() route.Settings {
 
 // Whatever changed since the last table, the next one is what a Build that remembers nothing makes.
 func TestIncremental_F61_isWhatBuildMakes(t *testing.T) {
-	worlds := 300
+	worlds := 100
 	if testing.Short() {
-		worlds = 50
+		worlds = 20
 	}
 	var reused int
 	for seed := range worlds {
@@ -157,7 +157,7 @@ func TestIncremental_F61_isWhatBuildMakes(t *testing.T) {
 
 // A table that somebody still reads does not change under them.
 func TestIncremental_leavesEarlierTablesAlone(t *testing.T) {
-	for seed := range 100 {
+	for seed := range 40 {
 		w := &world{Rand: rand.New(rand.NewPCG(uint64(seed), 2))}
 		set := w.settings()
 		m := route.NewIncremental(set)
