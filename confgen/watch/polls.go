@@ -182,11 +182,7 @@ func (k *keeper) listed(names map[string][]string) {
 		k.forget(s)
 	}
 	if k.polls[pollServices].moved && !first && k.mode == Aggregate {
-		var hold time.Duration // at once where no other answer can tell of it
-		if !k.watcher.narrow.Load() {
-			hold = sweepHold(len(k.checks))
-		}
-		k.sweep.look(k.polls[pollServices].index, hold, time.Now())
+		k.sweep.look(k.polls[pollServices].index, k.watcher.narrow.Load(), time.Now())
 	}
 }
 

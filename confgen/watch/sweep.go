@@ -23,12 +23,8 @@ const sweepRetry = time.Second
 // sweepLazy is how long a change that has been found lets all other nodes wait.
 const sweepLazy = time.Second
 
-// sweepHold is how long the rows of so many checks have to explain a change, before it is looked for:
-// twice as long as they take to come on two busy processors. Looking too early costs a few probes,
-// waiting for rows that do not change costs whoever wants the change this time.
-func sweepHold(checks int) time.Duration {
-	return 4*time.Millisecond + time.Duration(checks)*16*time.Microsecond
-}
+// sweepHold is how long the other polls have to explain a change, before it is looked for.
+const sweepHold = 25 * time.Millisecond
 
 // nothing is a filter that no instance passes: what remains of the answer is its index.
 const nothing = `ID == ""`
@@ -172,14 +168,17 @@ func (s *sweep) end(now time.Time) {
 	}
 }
 
-// look has the change of the catalog with an index looked for after a while, in which another answer
-// may tell of it.
-func (s *sweep) look(index uint64, hold time.Duration, now time.Time) {
+// look has the change of the catalog with an index looked for: at once where no other answer can
+// tell of it.
+func (s *sweep) look(index uint64, alone bool, now time.Time) {
 	if slices.Contains(s.known[:], index) {
 		s.owe(now)
 		return
 	}
-	at := now.Add(hold)
+	at := now
+	if !alone {
+		at = now.Add(sweepHold)
+	}
 	if s.index == 0 || at.Before(s.at) {
 		s.at = at
 	}

@@ -35,9 +35,6 @@ func (s *sweeping) asks() string {
 	return j.node
 }
 
-// held is how long other answers have to tell of a change in these tests.
-const held = 25 * time.Millisecond
-
 // all returns how many nodes are probed until nothing is due.
 func (s *sweeping) all() int {
 	n := 0
@@ -49,7 +46,7 @@ func (s *sweeping) all() int {
 
 func TestSweep_endsWhenTheChangeIsFound(t *testing.T) {
 	s := newSweeping(10)
-	s.look(100, 0, s.now)
+	s.look(100, true, s.now)
 	if got := s.asks(); got != "n09" {
 		t.Errorf("begins with %q, not where something changed last", got)
 	}
@@ -73,24 +70,24 @@ func TestSweep_endsWhenTheChangeIsFound(t *testing.T) {
 
 func TestSweep_waitsForOthersToExplain(t *testing.T) {
 	s := newSweeping(10)
-	s.look(100, held, s.now)
+	s.look(100, false, s.now)
 	if got := s.asks(); got != "" {
 		t.Errorf("asks %s at once", got)
 	}
 	s.found(100, s.now)
-	s.now = s.now.Add(held)
+	s.now = s.now.Add(sweepHold)
 	if got := s.asks(); got != "" {
 		t.Errorf("asks %s for what is explained", got)
 	}
-	s.look(200, held, s.now)
-	s.now = s.now.Add(held)
+	s.look(200, false, s.now)
+	s.now = s.now.Add(sweepHold)
 	if n := s.all(); n != 10 {
 		t.Errorf("%d nodes asked for what nothing explains", n)
 	}
 	s.found(300, s.now) // what comes before the list of services tells of it
 	s.now = s.now.Add(time.Minute)
 	s.all()
-	s.look(300, 0, s.now)
+	s.look(300, true, s.now)
 	if got := s.asks(); got != "" {
 		t.Errorf("asks %s for what is known", got)
 	}
@@ -102,7 +99,7 @@ func TestSweep_noNodeIsLeftOut(t *testing.T) {
 	last := map[string]time.Time{}
 	began := s.now
 	for index := uint64(100); s.now.Before(began.Add(20 * time.Second)); index++ {
-		s.look(index, 0, s.now)
+		s.look(index, true, s.now)
 		last[s.asks()] = s.now
 		s.found(index, s.now) // always on the first node
 		s.now = s.now.Add(time.Millisecond)
@@ -117,21 +114,8 @@ func TestSweep_noNodeIsLeftOut(t *testing.T) {
 func TestSweep_aNewNodeGoesFirst(t *testing.T) {
 	s := newSweeping(5)
 	s.nodes["new"] = &node{name: "new"}
-	s.look(100, 0, s.now)
+	s.look(100, true, s.now)
 	if got := s.asks(); got != "new" {
 		t.Errorf("begins with %q", got)
-	}
-}
-
-// The fewer rows there are to explain a change, the sooner it is looked for; rows that have not come
-// yet are not given up.
-func TestSweepHold_growsWithTheRows(t *testing.T) {
-	before := time.Duration(0)
-	for _, rows := range []int{0, 100, 1000, narrowAbove} {
-		now := sweepHold(rows)
-		if now <= before || now > 50*time.Millisecond {
-			t.Errorf("%s for %d rows, %s for fewer", now, rows, before)
-		}
-		before = now
 	}
 }
