@@ -143,7 +143,7 @@ func explain(t route.Table, q question) explanation {
 		return e
 	}
 	e.Listener = &listenerInfo{listener.Name, net.JoinHostPort(cmp.Or(listener.Address, "*"), strconv.Itoa(listener.Port)), listener.TLS}
-	if stream, passed := t.FindStream(listener.Name, q.host); passed && listener.TLS {
+	if stream, passed := t.FindStream(listener.Name, q.host); passed {
 		e.stream(t, stream)
 		return e
 	}

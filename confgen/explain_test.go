@@ -32,6 +32,7 @@ func world(t *testing.T, services ...string) route.Table {
 	}
 	return route.Build(snap, route.Settings{Entrypoints: []route.Entrypoint{
 		{Name: "web", Port: 80}, {Name: "websecure", Port: 8443, TLS: true}, {Name: "inner", Port: 9000},
+		{Name: "innersecure", Port: 9443, TLS: true},
 	}})
 }
 
@@ -234,7 +235,7 @@ func TestExplain_conditions(t *testing.T) {
 // A host whose TLS is passed through has no route, and is served all the same.
 func TestExplain_F65_aHostThatIsPassedThrough(t *testing.T) {
 	table := world(t,
-		"db: sni=db.test",
+		"db: sni=db.test entrypoints=websecure",
 		"all: sni=*.wild.test",
 		"own: host=own.wild.test",
 		"deep: host=*.deep.wild.test",
@@ -253,6 +254,7 @@ func TestExplain_F65_aHostThatIsPassedThrough(t *testing.T) {
 		{"https://x.a.deep.wild.test:8443", "deeper", "passed through", true},
 		{"https://down.test:8443", "down", "no server of service down takes connections", false},
 		{"http://db.test/x", "", "no route", false},
+		{"https://db.test:9443/x", "", "no route", false}, // another entrypoint with TLS
 		{"https://xdb.test:8443/x", "", "no route", false},
 		{"https://wild.test:8443/x", "", "no route", false},
 	} {

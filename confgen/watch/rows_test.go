@@ -71,6 +71,8 @@ func FuzzRows(f *testing.F) {
 	f.Add(`[{"Node":"a"},{"Node":"b"}]`, `[{"Node":"a"},,{"Node":"b"}]`)
 	f.Add(`[{"Node":"a"},{"Node":"b"}]`, `[{"Node":"a"}{"Node":"b"}]`)
 	f.Add(`[]`, "null")
+	f.Add(`[{"Node":"a"},{"Node":"b"},{"Node":"b"}]`, `[{"Node":"a"},{"Node":"b"}]`)
+	f.Add(`[{"Node":"a"},{"Node":"b"}]`, `[{"Node":"a"},{"Node":"b"},{"Node":"b"}]`)
 	f.Add(`[{"Node":"},{"}]`, `[{"Node":"}"},{"Node":"},{"}]`)
 	f.Fuzz(func(t *testing.T, first, second string) {
 		var r rows[check]

