@@ -125,6 +125,13 @@ func (l *lab) remove(name string) {
 // an answer was the last. Failures are tried again: here time is measured, not loss.
 func (l *lab) ask(within time.Duration, enough func(servedBy string) bool) {
 	l.b.Helper()
+	if !l.answers(within, enough) {
+		l.b.Fatalf("the front end did not answer as expected within %s", within)
+	}
+}
+
+// answers is ask where that may fail.
+func (l *lab) answers(within time.Duration, enough func(servedBy string) bool) bool {
 	deadline := time.Now().Add(within)
 	for time.Now().Before(deadline) {
 		conn, err := net.DialTimeout("tcp", l.front, time.Second)
@@ -136,11 +143,11 @@ func (l *lab) ask(within time.Duration, enough func(servedBy string) bool) {
 		done := askOver(conn, l.host, enough)
 		_ = conn.Close()
 		if done {
-			return
+			return true
 		}
 		time.Sleep(time.Millisecond)
 	}
-	l.b.Fatalf("the front end did not answer as expected within %s", within)
+	return false
 }
 
 // askRound is how many questions follow each other without a pause: enough to come to every server of
