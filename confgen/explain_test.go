@@ -31,7 +31,9 @@ func world(t *testing.T, services ...string) route.Table {
 		snap.Services = append(snap.Services, route.Service{Name: name, Instances: []route.Instance{in}})
 	}
 	return route.Build(snap, route.Settings{Entrypoints: []route.Entrypoint{
-		{Name: "web", Port: 80}, {Name: "websecure", Port: 8443, TLS: true}, {Name: "inner", Port: 9000},
+		{Name: "web", Port: 80},
+		{Name: "websecure", Port: 8443, TLS: true},
+		{Name: "inner", Port: 9000},
 		{Name: "innersecure", Port: 9443, TLS: true},
 	}})
 }
