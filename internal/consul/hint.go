@@ -1,0 +1,44 @@
+package consul
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+)
+
+// HintPrefix begins the keys at which registrators say what they have just written.
+const HintPrefix = "fairway/changed/"
+
+// hintKeys is how many keys all nodes share: few enough to be one small answer however many nodes
+// there are, and enough that two which write at the same moment seldom meet at one.
+const hintKeys = 64
+
+// Hint names the services whose rows a node has just changed. It is written in the same transaction
+// as the rows, so that whoever follows the keys learns which services to read, where Consul's own
+// answers say only that something is different, or take a thousand rows to say what.
+//
+// It is no more than a hint: the next one may overwrite it before anybody has read it, and a service
+// that none names is found all the same.
+type Hint struct {
+	Node     string   `json:"node"`
+	Services []string `json:"services"`
+}
+
+// HintKey returns the key of a node.
+func HintKey(node string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(node)) // never fails
+	return fmt.Sprintf("%s%02x", HintPrefix, h.Sum32()%hintKeys)
+}
+
+// Value returns what stands at the key.
+func (h Hint) Value() ([]byte, error) { return json.Marshal(h) }
+
+// ReadHint reads what stands at a key.
+func ReadHint(value []byte) (Hint, error) {
+	var h Hint
+	if err := json.Unmarshal(value, &h); err != nil {
+		return Hint{}, fmt.Errorf("hint: %w", err)
+	}
+	return h, nil
+}
