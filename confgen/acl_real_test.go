@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	follow "fairway/internal/consul"
 	"fairway/internal/testbed"
 
 	"github.com/hashicorp/consul/api"
@@ -27,6 +28,9 @@ func TestACL_frontEnd(t *testing.T) {
 	if _, err := consul.Client.KV().Put(&api.KVPair{Key: "fairway/override/shop/weight", Value: []byte("7")}, nil); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := consul.Client.KV().Put(&api.KVPair{Key: follow.HintKey("n1"), Value: []byte(`{}`)}, nil); err != nil {
+		t.Fatal(err)
+	}
 	// sees renders once with a token and reports what of the world is in the files.
 	sees := func(t *testing.T, rules string) (sees map[string]bool, out string) {
 		dir, err := os.MkdirTemp("", "fw")
@@ -35,22 +39,29 @@ func TestACL_frontEnd(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		r := &rig{t: t, consul: consul, kind: "haproxy", dir: dir, port: testbed.Port(t), log: &testbed.Log{}}
-		code, out := r.once("--once", "--timeout", "2s", "--reload", "command:true", "--consul-token", consul.TokenFor(t, rules))
+		token := consul.TokenFor(t, rules)
+		code, out := r.once("--once", "--timeout", "2s", "--reload", "command:true", "--consul-token", token)
 		files, err := os.ReadFile(filepath.Join(dir, "haproxy.cfg"))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
 		text := string(files)
+		hints, _, err := consul.Client.KV().List(follow.HintPrefix, &api.QueryOptions{Token: token})
+		if err != nil && !strings.Contains(err.Error(), "Permission denied") {
+			t.Fatal(err)
+		}
 		return map[string]bool{
 			"instances": strings.Contains(text, "shop"),
 			"overrides": strings.Contains(text, "weight 7"),
+			"hints":     len(hints) > 0,
 		}, fmt.Sprintf("exit code %d: %s\n%s", code, out, r.log)
 	}
-	if got, out := sees(t, testbed.Without(t, rules, "")); !got["instances"] || !got["overrides"] {
+	if got, out := sees(t, testbed.Without(t, rules, "")); !got["instances"] || !got["overrides"] || !got["hints"] {
 		t.Fatalf("with the whole policy: %v: %s", got, out)
 	}
 	missing := map[string]string{
 		`service_prefix ""`: "instances", `node_prefix ""`: "instances", `key_prefix "fairway/override/"`: "overrides",
+		`key_prefix "fairway/changed/"`: "hints",
 	}
 	for _, rule := range rules {
 		what := missing[rule.Name]

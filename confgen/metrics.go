@@ -176,11 +176,12 @@ var (
 	descFailing  = describe("failing_services", "Services that cannot be read.")
 	descReads    = describe("consul_reads_total", "Services read from Consul.")
 	descProbes   = describe("consul_probes_total", "Nodes asked whether anything changed.")
+	descHints    = describe("consul_hints_total", "Hints of registrators on what they changed.")
 )
 
 // Describe implements prometheus.Collector.
 func (c catalogMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descAge, descHeld, descLosses, descServices, descRouted, descFailing, descReads, descProbes} {
+	for _, d := range []*prometheus.Desc{descUp, descAge, descHeld, descLosses, descServices, descRouted, descFailing, descReads, descProbes, descHints} {
 		out <- d
 	}
 }
@@ -210,4 +211,5 @@ func (c catalogMetrics) Collect(out chan<- prometheus.Metric) {
 	send(descFailing, prometheus.GaugeValue, float64(len(s.Failing)))
 	send(descReads, prometheus.CounterValue, float64(s.Counts.Reads))
 	send(descProbes, prometheus.CounterValue, float64(s.Counts.Probes))
+	send(descHints, prometheus.CounterValue, float64(s.Counts.Hints))
 }

@@ -153,7 +153,7 @@ func TestOptions_refusals(t *testing.T) {
 		"--timeout-connect 0s: want at least":                   {"--timeout-connect", "0s"},
 		"--resync -1s: want at least":                           {"--resync", "-1s"},
 		"--old-workers 0: want at least 1":                      {"--old-workers", "0"},
-		"--consul-connections 4: want at least 5":               {"--consul-connections", "4"},
+		"--consul-connections 5: want at least 6":               {"--consul-connections", "5"},
 		"--routing-prefix: want":                                {"--routing-prefix", ""},
 		"--diff: only together with --dry-run":                  {"--diff"},
 		"--once and --dry-run":                                  {"--once", "--dry-run"},

@@ -36,6 +36,7 @@ type keeper struct {
 	checksRead bool
 	nodes      map[string]*node // nil before the first answer
 	overrides  overrides
+	hints      hints
 
 	missing int             // services not answered yet
 	queue   []string        // of services to read
@@ -63,7 +64,7 @@ func newKeeper(w *Watcher, jobs chan<- job) *keeper {
 		polls:    map[string]*pollState{pollServices: {}, pollOverrides: {}},
 		services: map[string]*service{}, checks: map[checkID]check{},
 		waiting: map[string]bool{},
-		pace:    newPace(w.opt.Connections - (MinConnections - 1)),
+		pace:    newPace(w.opt.Connections - polls),
 		guard:   guard{grace: w.opt.Grace, log: w.opt.Log},
 		losses:  newLossGuard(w.opt.Losses, w.opt.Log),
 		changed: true,

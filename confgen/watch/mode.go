@@ -78,7 +78,7 @@ func (k *keeper) enter(mode Way) {
 		stop()
 	}
 	k.mode, k.stops, k.queue = mode, nil, nil
-	k.checks, k.checksRead, k.nodes = map[checkID]check{}, false, nil
+	k.checks, k.checksRead, k.nodes, k.hints = map[checkID]check{}, false, nil, hints{}
 	k.sweep = sweep{asking: k.sweep.asking, count: k.sweep.count}
 	clear(k.waiting)
 	for _, s := range k.services {
@@ -96,7 +96,7 @@ func (k *keeper) enter(mode Way) {
 		k.watcher.narrow.Store(true)
 	}
 	k.polls[pollChecks], k.polls[pollNodes] = &pollState{}, &pollState{}
-	k.stops = []func(){k.spawn(k.watcher.pollChecks), k.spawn(k.watcher.pollNodes)}
+	k.stops = []func(){k.spawn(k.watcher.pollChecks), k.spawn(k.watcher.pollNodes), k.spawn(k.watcher.pollHints)}
 	for name := range k.services {
 		k.want(name)
 	}

@@ -182,7 +182,7 @@ func (k *keeper) listed(names map[string][]string) {
 		k.forget(s)
 	}
 	if k.polls[pollServices].moved && !first && k.mode == Aggregate {
-		k.sweep.look(k.polls[pollServices].index, k.watcher.narrow.Load(), time.Now())
+		k.sweep.look(k.polls[pollServices].index, k.watcher.narrow.Load() && !k.hints.telling(), time.Now())
 	}
 }
 
@@ -194,7 +194,7 @@ func (k *keeper) checked(answer checks) {
 		now[id] = r
 		before, had := k.checks[id]
 		if k.checksRead && (!had || before.ModifyIndex != r.ModifyIndex || before.Status != r.Status) {
-			k.dirty(r)
+			k.news(r)
 		}
 	}
 	for id, r := range k.checks {
@@ -228,6 +228,13 @@ func (k *keeper) dirty(r check) {
 		return
 	}
 	k.want(r.ServiceName)
+}
+
+// news marks the service of a check that has changed, if it has not been read since.
+func (k *keeper) news(r check) {
+	if s := k.services[r.ServiceName]; s == nil || !s.shows(r.ModifyIndex) {
+		k.dirty(r)
+	}
 }
 
 // located takes in all nodes and marks the services on those whose address changed.

@@ -17,6 +17,7 @@ type service struct {
 	dirty     bool             // must be read
 	reading   bool             // is being read; what it answers may be from before it became dirty
 	err       error
+	index     uint64 // of the newest change that instances show
 	failures  int
 	retryAt   time.Time
 
@@ -27,6 +28,9 @@ type service struct {
 func (s *service) on(node string) bool {
 	return slices.ContainsFunc(s.instances, func(in route.Instance) bool { return in.Node == node })
 }
+
+// shows reports whether a change of the service with an index has been read.
+func (s *service) shows(index uint64) bool { return s.answered && index <= s.index }
 
 // want has a service read that the catalog lists.
 func (k *keeper) want(name string) {
@@ -128,7 +132,7 @@ func (k *keeper) took(s *service, a answer) {
 	if s.err != nil && !strained(s.err) {
 		k.log.Info("service can be read again", "service", s.name)
 	}
-	s.err, s.failures, s.unrouted = nil, 0, a.others
+	s.err, s.failures, s.unrouted, s.index = nil, 0, a.others, a.index
 	k.first(s)
 	if !same(s.instances, a.instances) {
 		s.instances = a.instances
@@ -204,7 +208,8 @@ func (k *keeper) readAll(index uint64) {
 		k.followAll()
 		return
 	}
-	for name := range k.services {
+	for name, s := range k.services {
+		s.index = 0
 		k.want(name)
 	}
 	for _, n := range k.nodes {

@@ -12,6 +12,7 @@ type Counts struct {
 	Reads  uint64 `json:"reads"`  // services read
 	Probes uint64 `json:"probes"` // nodes asked whether anything changed
 	Sweeps uint64 `json:"sweeps"`
+	Hints  uint64 `json:"hints"` // of registrators, on what they changed
 }
 
 // Status says what a Watcher knows and what it lacks.
@@ -25,7 +26,7 @@ type Status struct {
 	Instances int               `json:"instances"`         // of the routed ones
 	Missing   []string          `json:"missing,omitempty"` // asked for and not answered yet; at most maxMissing
 	Overrides int               `json:"overrides"`         // values that operators set live
-	Failing   map[string]string `json:"failing,omitempty"` // services, and kv/fairway/override/, that cannot be read now, and why
+	Failing   map[string]string `json:"failing,omitempty"` // services, and prefixes of keys, that cannot be read now, and why
 	Held      string            `json:"held,omitempty"`    // why the newest answer is not believed
 	Losses    []Held            `json:"losses,omitempty"`  // of single services, not believed yet
 	Narrow    bool              `json:"narrow,omitempty"`  // only checks that are not passing are followed
@@ -65,6 +66,9 @@ func (k *keeper) status() Status {
 	}
 	if err := k.overrides.err; err != nil {
 		out.Failing[pollOverrides] = err.Error()
+	}
+	if err := k.hints.err; err != nil && refused(err) {
+		out.Failing[pollHints] = err.Error()
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.services)) {
 		s := k.services[name]

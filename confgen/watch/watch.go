@@ -13,12 +13,13 @@
 //   - catalog/services: every change of an instance's definition; its answer names services only;
 //   - health/state/any: every check change; its rows name the service and carry an index;
 //   - catalog/nodes: every change of a node's address;
+//   - kv/fairway/changed/: the names of the services that registrators have changed (hints.go);
 //   - kv/fairway/override/: what operators set live, which is all in the answer.
 //
 // The mode follows from the number of services and from what the connections can carry. Direct and
 // HTTP2 need the first poll for the names of services, and the last.
 //
-// The first three only mark services as dirty. Dirty services are read with health/service/X, which gives
+// The first four only mark services as dirty. Dirty services are read with health/service/X, which gives
 // instances and checks of one moment, over the connections the polls leave free. Measured with
 // Consul 1.19 on two cores:
 //
@@ -47,7 +48,7 @@
 //
 // A definition that changed without a check that says so (a new weight, a label, an instance
 // without checks, in narrow mode any new passing instance) is named by no answer. After each
-// change of catalog/services every node is therefore probed: catalog/node-services/N with a
+// change of catalog/services that no hint explains every node is therefore probed: catalog/node-services/N with a
 // filter that nothing passes answers with a few bytes and an index, which Consul keeps for each
 // node (where it does not, more is read than needed). Only a node with a newer index is read, and
 // its rows' own indexes name the services. A sweep begins at once, where the check rows are not
@@ -81,8 +82,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// MinConnections is what a Watcher needs: four long polls and one connection to read with.
-const MinConnections = 5
+// polls is how many long polls there are in Aggregate.
+const polls = 5
+
+// MinConnections is what a Watcher needs: its long polls and a connection to read with.
+const MinConnections = polls + 1
 
 // DefaultGrace is how long an emptied catalog must hold before it is believed.
 const DefaultGrace = 30 * time.Second
@@ -191,7 +195,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	g.Go(func() error { return keep.run(ctx) })
 	g.Go(func() error { return w.pollServices(ctx) })
 	g.Go(func() error { return w.pollOverrides(ctx) })
-	for range w.opt.Connections - (MinConnections - 1) {
+	for range w.opt.Connections - polls {
 		g.Go(func() error { return w.read(ctx, jobs) })
 	}
 	if keep.store != nil {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"fairway/internal/consul"
 	"fairway/internal/testbed"
 )
 
@@ -25,19 +26,36 @@ type fakeConsul struct {
 	busy     atomic.Int32 // reads of services on their way now
 	mostBusy atomic.Int32
 
+	heard chan struct{} // ends what deaf began, when it is closed
+
 	mu       sync.Mutex
 	changed  chan struct{}
 	index    uint64
 	services map[string][]string // addresses by name
 	live     map[string]string   // what operators set live
+	hints    map[string]hinted   // by key
 	output   int
 
 	unlabelled string                                            // service whose instances carry no routing key
 	fault      func(w http.ResponseWriter, r *http.Request) bool // true: has answered
 }
 
+// hinted is what stands at a hint's key, and since when.
+type hinted struct {
+	value string
+	index uint64
+}
+
+// hint says, as registrators do, which services have changed; to be called within set.
+func (f *fakeConsul) hint(node, value string) {
+	if f.hints == nil {
+		f.hints = map[string]hinted{}
+	}
+	f.hints[consul.HintKey(node)] = hinted{value, f.index}
+}
+
 func newFakeConsul(t *testing.T, services map[string][]string) *fakeConsul {
-	f := &fakeConsul{index: 10, services: services, changed: make(chan struct{})}
+	f := &fakeConsul{index: 10, services: services, changed: make(chan struct{}), heard: make(chan struct{})}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(func() {
 		f.CloseClientConnections()
@@ -109,7 +127,7 @@ func (f *fakeConsul) answer(w http.ResponseWriter, r *http.Request) {
 		body = rows
 	case r.URL.Path == "/v1/catalog/nodes":
 		body = []map[string]any{{"Node": "n1", "Address": "10.0.0.1"}}
-	case r.URL.Path == "/v1/kv/fairway/override/" && len(f.live) == 0:
+	case r.URL.Path == "/v1/kv/fairway/override/" && len(f.live) == 0, r.URL.Path == "/v1/kv/fairway/changed/" && len(f.hints) == 0:
 		headers(w, f.index)
 		w.WriteHeader(http.StatusNotFound)
 		return
@@ -117,6 +135,12 @@ func (f *fakeConsul) answer(w http.ResponseWriter, r *http.Request) {
 		var pairs []map[string]any
 		for path, value := range f.live {
 			pairs = append(pairs, map[string]any{"Key": "fairway/override/" + path, "Value": []byte(value)})
+		}
+		body = pairs
+	case r.URL.Path == "/v1/kv/fairway/changed/":
+		var pairs []map[string]any
+		for key, h := range f.hints {
+			pairs = append(pairs, map[string]any{"Key": key, "Value": []byte(h.value), "ModifyIndex": h.index})
 		}
 		body = pairs
 	case r.URL.Path == "/v1/catalog/node-services/n1":
@@ -471,13 +495,13 @@ func TestWatch_boundedConnections_F60(t *testing.T) {
 		}
 		return false
 	})
-	w := follow(t, Options{Connections: 7}, f.URL)
+	w := follow(t, Options{Connections: 8}, f.URL)
 	w.sees("start", instances("web-99", "10.1.0.1:80 passing"))
 	if n := f.mostBusy.Load(); n != 3 {
-		t.Errorf("%d reads at once over 7 connections of which polls hold 4", n)
+		t.Errorf("%d reads at once over 8 connections of which polls hold 5", n)
 	}
-	if _, err := New(Options{Connections: 4}); err == nil {
-		t.Error("4 connections accepted: polls would starve every read")
+	if _, err := New(Options{Connections: 5}); err == nil {
+		t.Error("5 connections accepted: polls would starve every read")
 	}
 }
 

@@ -12,3 +12,8 @@ node_prefix "" {
 key_prefix "fairway/override/" {
   policy = "read"
 }
+
+# What registrators say of their last changes. Without it the same is found, some milliseconds later.
+key_prefix "fairway/changed/" {
+  policy = "read"
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"time"
 )
 
 // HintPrefix begins the keys at which registrators say what they have just written.
@@ -22,6 +23,10 @@ const hintKeys = 64
 type Hint struct {
 	Node     string   `json:"node"`
 	Services []string `json:"services"`
+
+	// Time is when it was written. It tells two hints on the same services apart: Consul takes a value
+	// that stands there already for no change, and tells nobody.
+	Time time.Time `json:"time"`
 }
 
 // HintKey returns the key of a node.
@@ -31,8 +36,11 @@ func HintKey(node string) string {
 	return fmt.Sprintf("%s%02x", HintPrefix, h.Sum32()%hintKeys)
 }
 
-// Value returns what stands at the key.
-func (h Hint) Value() ([]byte, error) { return json.Marshal(h) }
+// Value returns what is to stand at the key from now on.
+func (h Hint) Value(now time.Time) ([]byte, error) {
+	h.Time = now.UTC()
+	return json.Marshal(h)
+}
 
 // ReadHint reads what stands at a key.
 func ReadHint(value []byte) (Hint, error) {

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestHint(t *testing.T) {
-	want := Hint{Node: "app-1", Services: []string{"web", "a \"b\""}}
-	value, err := want.Value()
+	now := time.Unix(1_800_000_000, 123)
+	want := Hint{Node: "app-1", Services: []string{"web", "a \"b\""}, Time: now.UTC()}
+	value, err := want.Value(now)
 	if err != nil {
 		t.Fatal(err)
 	}
