@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-hclog"
 
+	"fairway/internal/consul"
 	"fairway/internal/testbed"
 	"fairway/registrator/catalog"
 	"fairway/registrator/liveness"
@@ -129,6 +130,9 @@ func TestACL_policySuffices(t *testing.T) {
 			passes(row("first"), passing)
 			w.run("third", "web")
 			passes(row("third"), passing)
+			if n := w.log.Count("[WARN]"); n > 0 {
+				t.Errorf("%d warnings:\n%s", n, w.log)
+			}
 			for _, secret := range []string{first, second} {
 				if strings.Contains(w.log.String(), secret) {
 					t.Error("a token is in the log")
@@ -170,7 +174,13 @@ func benchRow(node string) service.Registration {
 
 // register writes a node and a row as a pass does.
 func (b bench) register(client *api.Client, node string) error {
-	c := catalog.New(client, catalog.Options{Node: service.Node{Name: node, IPv4: netip.MustParseAddr("192.0.2.1")}, LiveKey: liveness.Key(node)})
+	return b.registerAndTell(client, node, nil)
+}
+
+func (b bench) registerAndTell(client *api.Client, node string, log hclog.Logger) error {
+	c := catalog.New(client, catalog.Options{
+		Node: service.Node{Name: node, IPv4: netip.MustParseAddr("192.0.2.1")}, LiveKey: liveness.Key(node), Log: log,
+	})
 	o, err := c.Observed(b.t.Context())
 	if err != nil {
 		return err
@@ -180,6 +190,38 @@ func (b bench) register(client *api.Client, node string) error {
 		err = errors.Join(err, f.Err)
 	}
 	return err
+}
+
+// hint writes a row, which stands whatever becomes of its hint, and returns what kept the hint from
+// standing beside it.
+func (b bench) hint(client *api.Client, node string) error {
+	b.t.Helper()
+	log := &testbed.Log{}
+	if err := b.registerAndTell(client, node, hclog.New(&hclog.LoggerOptions{Output: log})); err != nil {
+		b.t.Errorf("a hint that is refused is an error: %v", err)
+	}
+	rows, _, err := b.consul.Client.Health().Service("web", "", true, &api.QueryOptions{Filter: fmt.Sprintf("Node.Node == %q", node)})
+	if err != nil || len(rows) != 1 {
+		b.t.Errorf("%d passing rows of %s, want one: %v", len(rows), node, err)
+	}
+	key, _, err := b.consul.Client.KV().Get(consul.HintKey(node), nil)
+	if err != nil {
+		return err
+	}
+	stands := false
+	if key != nil { // which may be another node's, too
+		h, err := consul.ReadHint(key.Value)
+		if stands = h.Node == node; err != nil || stands && !slices.Equal(h.Services, []string{"web"}) {
+			b.t.Errorf("hint %s: %v", key.Value, err)
+		}
+	}
+	if told := log.Count("consul refuses to be told which services change"); told != map[bool]int{false: 1}[stands] {
+		b.t.Errorf("told %d times, with key %v:\n%s", told, key, log)
+	}
+	if !stands {
+		return errors.New(log.String())
+	}
+	return nil
 }
 
 // live runs the session and the election until the session stands and the reaper is elected, or
@@ -244,7 +286,8 @@ func TestACL_noRuleIsIdle(t *testing.T) {
 		`key "fairway/reaper"`: func(c *api.Client, node string) error {
 			return errors.Join(b.register(master, node), b.live(c, node))
 		},
-		`key_prefix "fairway/swarm/"`: func(c *api.Client, _ string) error { return swarm(c) },
+		`key_prefix "fairway/swarm/"`:   func(c *api.Client, _ string) error { return swarm(c) },
+		`key_prefix "fairway/changed/"`: b.hint, // which is all that is missing then
 	}
 	for i, rule := range rules {
 		part := parts[rule.Name]
@@ -260,7 +303,7 @@ func TestACL_noRuleIsIdle(t *testing.T) {
 
 	// All of them suffice, also to take another node out and to remove it.
 	all := b.client(testbed.Without(t, rules, ""))
-	if err := errors.Join(b.register(all, "whole"), b.register(all, "silent"), swarm(all)); err != nil {
+	if err := errors.Join(b.register(all, "whole"), b.register(all, "silent"), swarm(all), b.hint(all, "hinted")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := master.KV().Put(&api.KVPair{Key: liveness.Key("silent"), Value: []byte(`{"lost":"2020-01-01T00:00:00Z"}`)}, nil); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
 	"fairway/internal/consul"
@@ -87,7 +88,7 @@ func (p *program) run(ctx context.Context) error {
 		return daemon.Usagef("%w", err)
 	}
 	checks := health.Options{Exec: p.docker.Exec, Changed: p.wake.Now}
-	p.catalog, checks = openStore(mode, client, p.opt, catalogOptions(p.opt, options, engine), checks)
+	p.catalog, checks = openStore(mode, client, p.opt, catalogOptions(p.opt, options, engine, p.d.Log), checks)
 	p.checks = health.New(checks)
 	if mode.mode == modeAgent {
 		p.sessionPart.Set(nil) // none is needed
@@ -124,7 +125,7 @@ func (p *program) identify(ctx context.Context) (docker.Node, error) {
 	}
 }
 
-func catalogOptions(opt Options, options service.Options, engine docker.Node) catalog.Options {
+func catalogOptions(opt Options, options service.Options, engine docker.Node, log hclog.Logger) catalog.Options {
 	return catalog.Options{
 		Node:      options.Node,
 		Namespace: opt.Consul.Namespace,
@@ -136,6 +137,7 @@ func catalogOptions(opt Options, options service.Options, engine docker.Node) ca
 		},
 		LiveKey: liveness.Key(options.Node.Name),
 		Adopts:  adopts(opt, options, engine),
+		Log:     log.Named("catalog"),
 	}
 }
 
@@ -329,7 +331,7 @@ func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) err
 		return err
 	}
 	// Nobody stays to run checks: those that stand in the catalog stay as they are.
-	rows, checks := openStore(mode, client, opt, catalogOptions(opt, options, node), health.Options{})
+	rows, checks := openStore(mode, client, opt, catalogOptions(opt, options, node, d.Log), health.Options{})
 	observed, err := rows.Observed(ctx)
 	if err != nil {
 		return err

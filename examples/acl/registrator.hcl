@@ -30,3 +30,9 @@ key "fairway/reaper" {
 key_prefix "fairway/swarm/" {
   policy = "write"
 }
+
+# Which services a node has just changed, so that front ends need not search for it. Without this rule all
+# is registered as well, and seen some milliseconds later.
+key_prefix "fairway/changed/" {
+  policy = "write"
+}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxOps   = 64        // Consul's limit for one transaction
+	maxOps   = 64        // Consul's limit for one transaction, of which one is kept for the hint
 	maxBytes = 256 << 10 // half of Consul's default for one (limits.txn_max_req_len)
 )
 
@@ -39,6 +39,9 @@ type unit struct {
 	id  string // service ID; empty for the node
 	row service.Registration
 	ops api.TxnOps
+
+	services []string // whose rows it changes
+	bytes    int      // that it adds to a request, once it was weighed
 }
 
 // Leave removes our rows, and the node itself where nothing else of it is left.
@@ -99,7 +102,7 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 		names[row.ID], checks[row.ID] = row.Name, row.Checks
 	}
 	for _, id := range changes.Delete {
-		u := unit{id: id, ops: api.TxnOps{{Service: &api.ServiceTxnOp{ // Consul wants the name, too, or refuses
+		u := unit{id: id, services: []string{names[id]}, ops: api.TxnOps{{Service: &api.ServiceTxnOp{ // Consul wants the name, too, or refuses
 			Verb: api.ServiceDelete, Node: c.opt.Node.Name,
 			Service: api.AgentService{ID: id, Service: names[id], Namespace: c.opt.Namespace, Partition: c.opt.Partition},
 		}}}}
@@ -111,6 +114,9 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 		u := c.put(row)
 		u.ops = append(u.ops, c.dropChecks(row, checks[row.ID])...)
 		u.ops = append(u.ops, c.dropTheirs(u.ops, row, o.held[row.ID])...)
+		if before := names[row.ID]; before != "" && before != row.Name {
+			u.services = append(u.services, before)
+		}
 		if c.refused.due(u.id, u.row, now) {
 			units = append(units, u)
 		}
@@ -132,7 +138,7 @@ func (c *Client) put(row service.Registration) unit {
 		}
 		s.TaggedAddresses[name] = api.ServiceAddress{Address: a.IP.String(), Port: a.Port}
 	}
-	u := unit{id: row.ID, row: row, ops: api.TxnOps{
+	u := unit{id: row.ID, row: row, services: []string{row.Name}, ops: api.TxnOps{
 		{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: c.opt.Node.Name, Service: s}},
 		{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 			Node: c.opt.Node.Name, CheckID: checkPrefix + row.ID, Name: checkName, Type: checkType,
@@ -152,7 +158,7 @@ func batches(units []unit) func(yield func([]unit) bool) {
 		var batch []unit
 		ops, size := 0, 0
 		for _, u := range units {
-			bytes := weigh(u)
+			u.bytes = weigh(u)
 			if u.alone() { // and what is before it goes first, in order
 				if len(batch) > 0 && !yield(batch) || !yield([]unit{u}) {
 					return
@@ -160,14 +166,14 @@ func batches(units []unit) func(yield func([]unit) bool) {
 				batch, ops, size = nil, 0, 0
 				continue
 			}
-			if len(batch) > 0 && (ops+len(u.ops) > maxOps || size+bytes > maxBytes) {
+			if len(batch) > 0 && (ops+len(u.ops) > maxOps-1 || size+u.bytes > maxBytes) {
 				if !yield(batch) {
 					return
 				}
 				batch, ops, size = nil, 0, 0
 			}
 			batch = append(batch, u)
-			ops, size = ops+len(u.ops), size+bytes
+			ops, size = ops+len(u.ops), size+u.bytes
 		}
 		if len(batch) > 0 {
 			yield(batch)
@@ -184,19 +190,25 @@ func weigh(u unit) int {
 	return len(body)
 }
 
-// write sends units as one transaction, without those that are refused.
+// write sends units as one transaction, with a hint of what changes, and without those that are
+// refused.
 func (c *Client) write(ctx context.Context, units []unit, r *Result) error {
 	for len(units) > 0 {
-		culprits, err := c.send(ctx, units, r)
+		now := time.Now()
+		hint := c.hint(units, now)
+		culprits, err := c.send(ctx, slices.Concat(units, hint), r)
 		if err != nil {
+			if len(hint) > 0 { // it may be to blame: what is tried next goes without
+				c.hints.until = now.Add(hintPause)
+			}
 			return c.narrow(ctx, units, r, err)
 		}
 		if len(culprits) == 0 {
-			for _, u := range units {
-				delete(c.refused, u.id)
-			}
-			r.Written += len(units)
+			c.took(units, hint, r)
 			return nil
+		}
+		if why := culprits[hintID]; why != nil {
+			c.refuseHint(why, now)
 		}
 		for _, u := range units {
 			if why, refused := culprits[u.id]; refused {
@@ -234,8 +246,7 @@ func (c *Client) narrow(ctx context.Context, units []unit, r *Result, err error)
 			c.refused.add(u.id, u.row, why)
 		default:
 			failures = 0
-			delete(c.refused, u.id)
-			r.Written++
+			c.took([]unit{u}, nil, r)
 		}
 	}
 	return nil

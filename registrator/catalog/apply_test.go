@@ -55,8 +55,8 @@ func (f *fakeConsul) holds(names ...string) {
 func TestApply_C94_aRoundTripLeavesNothingToDo(t *testing.T) {
 	f := newFakeConsul(t)
 	c := f.clientOf()
-	if r := done(t, c, plan("a", "b")); r.Written != 3 || f.take() != "6" {
-		t.Errorf("%+v: node and two rows are not one transaction of six operations", r)
+	if r := done(t, c, plan("a", "b")); r.Written != 3 || f.take() != "7" {
+		t.Errorf("%+v: node, two rows and a hint are not one transaction of seven operations", r)
 	}
 	f.holds("a", "b")
 	if f.node.Meta["external-source"] != "fairway" || f.node.Meta["fairway-version"] != "v1" || len(f.node.Meta) != 3 {
@@ -67,7 +67,7 @@ func TestApply_C94_aRoundTripLeavesNothingToDo(t *testing.T) {
 			t.Fatalf("a pass without a change wrote: %+v", r)
 		}
 	}
-	if r := done(t, c, plan("b")); r.Written != 1 || f.take() != "1" {
+	if r := done(t, c, plan("b")); r.Written != 1 || f.take() != "2" {
 		t.Errorf("one deletion: %+v", r)
 	}
 	f.holds("b")
@@ -81,7 +81,7 @@ func TestApply_transactionsAreBounded(t *testing.T) {
 	}
 	done(t, f.clientOf(), plan(names...))
 	f.holds(names...)
-	if got := f.take(); got != "64 64 64 10" {
+	if got := f.take(); got != "63 63 63 17" {
 		t.Errorf("transactions of %s operations", got)
 	}
 
@@ -93,7 +93,7 @@ func TestApply_transactionsAreBounded(t *testing.T) {
 	f = newFakeConsul(t)
 	done(t, f.clientOf(), big)
 	f.holds("x", "y", "z")
-	if got := f.take(); got != "6 2" {
+	if got := f.take(); got != "7 3" {
 		t.Errorf("transactions of %s operations for rows of 100 KiB each", got)
 	}
 }
@@ -157,14 +157,14 @@ func TestApply_C106_theCulpritAloneBacksOff(t *testing.T) {
 	f.take()
 	r := done(t, c, plan("a", "b", "bad"))
 	f.holds("a", "b")
-	if got := f.take(); got != "2" || len(r.Refused) != 1 {
+	if got := f.take(); got != "3" || len(r.Refused) != 1 {
 		t.Errorf("transactions of %s operations, %+v", got, r)
 	}
 
 	changed := plan("a", "b", "bad")
 	changed.Registrations[2].Port++
 	done(t, c, changed)
-	if got := f.take(); got != "2" {
+	if got := f.take(); got != "3" {
 		t.Errorf("a refused row that has changed was not tried at once: %q", got)
 	}
 	if r := done(t, c, plan("a", "b")); len(r.Refused) != 0 || r.Again != 0 {
@@ -344,7 +344,7 @@ func TestApply_C72_severalChecks(t *testing.T) {
 	f := newFakeConsul(t)
 	c := f.clientOf()
 	severalChecks(t, c, checked, func() {
-		if got := f.take(); got != "7" {
+		if got := f.take(); got != "8" {
 			t.Errorf("written in transactions of %s operations", got)
 		}
 	})

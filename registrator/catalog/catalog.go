@@ -84,6 +84,7 @@ type Client struct {
 	consul  *api.Client
 	opt     Options
 	refused refusals
+	hints   hints
 }
 
 // New returns a client that has asked nothing yet.

@@ -32,7 +32,7 @@ type fakeConsul struct {
 	keys     map[string]*api.KVPair
 	txns     []api.TxnOps // all that were sent
 
-	refuse  map[string]int // service ID → how many more times its operations are refused
+	refuse  map[string]int // service ID, or hintID → how many more times its operations are refused
 	fail    map[string]int // service ID → how many more times a transaction with it is answered 500
 	down    bool
 	hanging chan struct{}
@@ -168,12 +168,16 @@ func serviceOf(op *api.TxnOp) string {
 		return op.Service.Service.ID
 	case op.Check != nil:
 		return op.Check.Check.ServiceID
+	case op.KV != nil:
+		return hintID
 	}
 	return ""
 }
 
 func (f *fakeConsul) apply(op *api.TxnOp) {
 	switch {
+	case op.KV != nil:
+		f.keys[op.KV.Key] = &api.KVPair{Key: op.KV.Key, Value: op.KV.Value}
 	case op.Node != nil && op.Node.Verb == api.NodeSet:
 		n := op.Node.Node
 		f.node = &n
