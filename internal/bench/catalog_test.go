@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
+
+	"fairway/internal/consul"
 
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/sync/errgroup"
@@ -101,7 +104,8 @@ func (c *catalog) row(s, i int) api.TxnOps {
 // add registers the i-th instance of service s.
 func (c *catalog) add(s, i int) {
 	c.b.Helper()
-	if err := c.transact(c.b.Context(), c.row(s, i)); err != nil {
+	ops := c.row(s, i)
+	if err := c.transact(c.b.Context(), append(ops, hint(c.b, ops[0].Service)...)); err != nil {
 		c.b.Fatal(err)
 	}
 }
@@ -111,9 +115,23 @@ func (c *catalog) drop(s, i int) {
 	c.b.Helper()
 	service := c.row(s, i)[0].Service
 	service.Verb = api.ServiceDelete
-	if err := c.transact(c.b.Context(), api.TxnOps{{Service: service}}); err != nil {
+	if err := c.transact(c.b.Context(), append(api.TxnOps{{Service: service}}, hint(c.b, service)...)); err != nil {
 		c.b.Fatal(err)
 	}
+}
+
+// hint is what registrator says of a change in the same transaction; HINTS=no leaves it out, as if
+// somebody else had registered the instance.
+func hint(b testing.TB, changed *api.ServiceTxnOp) api.TxnOps {
+	b.Helper()
+	if os.Getenv("HINTS") == "no" {
+		return nil
+	}
+	value, err := consul.Hint{Node: changed.Node, Services: []string{changed.Service.Service}}.Value(time.Now())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return api.TxnOps{{KV: &api.KVTxnOp{Verb: api.KVSet, Key: consul.HintKey(changed.Node), Value: value}}}
 }
 
 func (c *catalog) transact(ctx context.Context, ops api.TxnOps) error {

@@ -237,6 +237,9 @@ func (c *churn) transact(ops ...*api.TxnOp) {
 	if c.watch == nil { // the first one
 		ops = append([]*api.TxnOp{node}, ops...)
 	}
+	if i := slices.IndexFunc(ops, func(op *api.TxnOp) bool { return op.Service != nil }); i >= 0 {
+		ops = append(ops, hint(c.t, ops[i].Service)...)
+	}
 	ok, answer, _, err := c.l.consul.Client.Txn().Txn(ops, nil)
 	if err == nil && !ok {
 		err = errors.New(answer.Errors[0].What)
