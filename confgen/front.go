@@ -55,6 +55,7 @@ func newFront(opt Options, d *daemon.Daemon, watcher *watch.Watcher, follow *ctm
 		f.log = d.Log.With("proxy", opt.Name)
 	}
 	f.quarantine = newQuarantine(f.log)
+	f.quarantine.recall(keptPath(opt))
 	// A template that is broken at the start is not the end: it may be mended, and until then
 	// the proxy goes on with what it has.
 	var err error
@@ -135,6 +136,7 @@ func (f *front) loop(ctx context.Context) error {
 		ctx, cancel := daemon.Outlive(ctx, shutdownGrace)
 		defer cancel()
 		err := s.pass(ctx)
+		f.quarantine.keep()
 		if f.process != nil && !f.process.ready {
 			if _, missing := os.Stat(main); missing == nil {
 				f.process.ready = true

@@ -49,6 +49,10 @@ type quarantine struct {
 	with edition           // that good was accepted with
 
 	inVain string // the refusal that no service is to blame for
+
+	file    string // where good is kept of those who are out; "" for nowhere
+	kept    []byte // what stands there
+	settled bool   // something was accepted since the start
 }
 
 // patient is a service in quarantine.
@@ -79,7 +83,10 @@ func newQuarantine(log hclog.Logger) *quarantine {
 // inherit takes over what the proxy runs from the quarantine of before the settings changed: who
 // is refused now is routed as it was accepted then.
 func (q *quarantine) inherit(before *quarantine) {
-	q.good, q.with = before.good, edition{-1, -1}
+	q.good, q.with, q.settled = before.good, edition{-1, -1}, before.settled
+	if q.file == before.file {
+		q.kept = before.kept
+	}
 }
 
 // asksOf returns what each service asks for.
@@ -208,7 +215,7 @@ func asks(a asking, r remedy) string {
 
 // accepted notes what the proxy runs by now.
 func (q *quarantine) accepted(s route.Snapshot, with edition) {
-	q.good, q.with, q.inVain = asksOf(s), with, ""
+	q.good, q.with, q.inVain, q.settled = asksOf(s), with, "", true
 }
 
 // problems tells of who is in quarantine.

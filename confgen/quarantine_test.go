@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -369,5 +372,43 @@ func TestWordsOf(t *testing.T) {
 	}
 	if got := wordsOf(errors.New(strings.Repeat("x", 1000))); len(got) > 410 {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// A restart does not cost a service in quarantine its routes.
+func TestQuarantine_F24_outlivesARestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state", "quarantine.json")
+	start := func() *ward {
+		w := newWard(t, true)
+		w.recall(file)
+		return w
+	}
+	pass := func(w *ward, words ...string) string {
+		routed := w.pass(catalogOf(words...), 1)
+		w.keep()
+		return routed
+	}
+	first := start()
+	pass(first, "a", "b=old")
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file for nobody: %v", err)
+	}
+	pass(first, "a", "b=bad")
+	start().keep() // ended before it had looked
+	second := start()
+	if got := pass(second, "a", "b=bad@11"); got != "a=@1 b=old@2" {
+		t.Errorf("after a restart routed are %q", got)
+	}
+	if got := pass(second, "a", "b=new"); got != "a=@1 b=new@1" {
+		t.Errorf("mended, routed are %q", got)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file stays for nobody: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := pass(start(), "a", "b=bad"); got != "a=@1" {
+		t.Errorf("with a broken file routed are %q", got)
 	}
 }
