@@ -134,9 +134,15 @@ func (r *report) applied(view watch.View, result proxy.Result, err error) error 
 		r.trouble.begin(failureOf(err), err)
 		return err
 	}
-	r.trouble.end()
+	if r.ready(result) {
+		r.trouble.end()
+	}
 	return nil
 }
+
+// ready reports whether the proxy is as it should be after an Apply that did not fail. Later it may
+// wait for a reload and is ready nevertheless; what it runs at the start may be anything.
+func (r *report) ready(result proxy.Result) bool { return result.Deferred == "" || r.trouble.seen }
 
 func (r *report) setError(err error) {
 	r.mu.Lock()

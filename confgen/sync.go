@@ -89,8 +89,11 @@ func (s *syncer) pass(ctx context.Context) error {
 	case rejected(err) && s.isolated(ctx, store, view.Snapshot, made, err):
 		return s.pass(ctx)
 	}
-	if err == nil {
+	switch {
+	case err == nil && s.report.ready(result):
 		s.proxy.Show(nil)
+	case err == nil:
+		s.proxy.Show(errors.New(result.Deferred))
 	}
 	return s.tell(s.report.applied(view, result, err))
 }

@@ -16,6 +16,10 @@ type pass struct {
 	disk   tree
 	status status
 	res    *Result
+
+	atOnce   bool  // a check is waited for: servers cannot be changed meanwhile, or must not
+	checked  *tree // what the checker has seen of want: its structure and options
+	outdated bool  // something newer is wanted than want
 }
 
 func (t *Target) apply(ctx context.Context, files []render.File, res *Result) error {
@@ -88,8 +92,10 @@ func (p *pass) confirmed(ctx context.Context, interrupted bool) error {
 	switch {
 	case errors.Is(err, errNeedsReload):
 		p.note("change needs a reload", err.Error())
+		p.atOnce = true
 		return p.replace(ctx, nil)
 	case err == nil:
+		p.forgetVerdict()
 		p.rejected = nil
 		p.note("change needs a reload", "")
 	}
@@ -186,7 +192,9 @@ func (p *pass) write(t tree, lasting bool) error {
 		return err
 	}
 	if len(written) > 0 {
-		p.late.schedule(t)
+		if err := p.late.schedule(t); err != nil {
+			return err
+		}
 	}
 	if err := p.own(t); err != nil {
 		return err
@@ -243,6 +251,7 @@ func (p *pass) meanwhile(ctx context.Context) error {
 // offline commits files for a proxy that does not run, so that it starts with them.
 func (p *pass) offline(ctx context.Context, cause error) error {
 	p.loaded = nil
+	p.forgetVerdict()
 	if p.disk.equal(&p.want) {
 		return errors.Join(p.write(p.want, lasting), cause) // Modes may differ.
 	}
@@ -267,14 +276,13 @@ func (p *pass) reject(err error) {
 	}
 	p.rejected = rejected
 	p.rejected.at = time.Now()
-	p.rejected.key = p.driver.shape(p.want)
-	if rejected.By == "check" {
-		p.rejected.key = p.want.sum()
+	if p.rejected.key == "" { // A checker says itself what it refuses.
+		p.rejected.key = p.driver.shape(p.want)
 	}
 }
 
-// hungRetry is how long files are left alone after a checker that gave no verdict on them: it takes
-// its whole time again, in which nothing else happens.
+// hungRetry is how long files are left alone after a checker that gave no verdict on them: what
+// hangs may use a whole processor, and nginx, which has nothing to change meanwhile, waits for it.
 const hungRetry = 2 * time.Minute
 
 // known reports whether what is wanted was rejected before.

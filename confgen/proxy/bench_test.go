@@ -74,7 +74,11 @@ func (w *worker) load(t testing.TB, path string) {
 			w.description = strings.Join(f[1:], " ")
 		case len(f) > 6 && f[0] == "server":
 			at := netip.MustParseAddrPort(f[2])
-			w.backends[backend] = append(w.backends[backend], fmt.Sprintf("%s %s %s 0 %s %d", f[4], f[1], at.Addr(), f[6], at.Port()))
+			state := "0"
+			if slices.Contains(f, "disabled") {
+				state = "1"
+			}
+			w.backends[backend] = append(w.backends[backend], fmt.Sprintf("%s %s %s %s %s %d", f[4], f[1], at.Addr(), state, f[6], at.Port()))
 		}
 	}
 }
@@ -243,7 +247,7 @@ func BenchmarkApply(b *testing.B) {
 			if err := target.Close(); err != nil {
 				b.Fatal(err)
 			}
-			*target = Target{late: lateCheck{cancel: func() {}}}
+			*target = Target{background: newBackground()}
 			b.ReportMetric(max(kept-heap(), 0), "kept-MiB")
 		})
 	}

@@ -31,15 +31,41 @@ func (t *Target) check(ctx context.Context, want tree, stage string) error {
 	if !t.opt.Check.present() {
 		return nil
 	}
-	dir := t.state(stage)
-	if err := t.stage(dir, want); err != nil {
+	c, err := t.newChecking(want, stage)
+	if err != nil {
 		return fmt.Errorf("stage configuration: %w", err)
 	}
-	output, err := runCheck(ctx, t.opt.Check, dir, filepath.Join(dir, filepath.FromSlash(want.main)))
-	if removeErr := os.RemoveAll(dir); removeErr != nil {
+	return c.run(ctx)
+}
+
+// checking is one run of the checker. It has all that it needs of the target, which may go on
+// meanwhile.
+type checking struct {
+	check  Check
+	folder string // that the files are for
+	dir    string // the stage
+	want   tree
+	owned  []string // files that want may lack, and that are not to be seen then
+}
+
+func (t *Target) newChecking(want tree, stage string) (*checking, error) {
+	owned, err := t.owned()
+	if err != nil {
+		return nil, err
+	}
+	return &checking{check: t.opt.Check, folder: t.opt.Dir, dir: t.state(stage), want: want, owned: owned}, nil
+}
+
+func (c *checking) run(ctx context.Context) error {
+	if err := c.stage(); err != nil {
+		return fmt.Errorf("stage configuration: %w", errors.Join(err, os.RemoveAll(c.dir)))
+	}
+	output, err := runCheck(ctx, c.check, c.dir, filepath.Join(c.dir, filepath.FromSlash(c.want.main)))
+	if removeErr := os.RemoveAll(c.dir); removeErr != nil {
 		return fmt.Errorf("remove stage: %w", removeErr)
 	}
-	output = strings.TrimSpace(strings.ReplaceAll(output, dir, t.opt.Dir))
+	output = strings.TrimSpace(strings.ReplaceAll(output, c.dir, c.folder))
+	refusal := &RejectedError{By: ByCheck, Generation: c.want.generation, Output: output, key: c.want.sum()}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -47,9 +73,10 @@ func (t *Target) check(ctx context.Context, want tree, stage string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, errCheckTimeout):
-		return &RejectedError{By: "check", Generation: want.generation, Output: err.Error() + ": " + output, Hung: true}
+		refusal.Hung, refusal.Output = true, err.Error()+": "+output
+		return refusal
 	case errors.As(err, &exit):
-		return &RejectedError{By: "check", Generation: want.generation, Output: output}
+		return refusal
 	}
 	return fmt.Errorf("run checker: %w", err)
 }
@@ -105,30 +132,27 @@ func (l *limited) Write(p []byte) (int, error) {
 // stage builds the folder as it will stand: want's files for real, everything else as symbolic
 // links, so that includes and certificates are found. Absolute references to staged files, and
 // to the folders that they lie in, are turned to the stage.
-func (t *Target) stage(dir string, want tree) error {
-	if err := os.RemoveAll(dir); err != nil {
+func (c *checking) stage() error {
+	if err := os.RemoveAll(c.dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	owned, err := t.owned()
-	if err != nil {
-		return err
-	}
-	turn := t.references(dir, want)
-	for _, f := range want.files {
-		if err := t.stageFile(filepath.Join(dir, filepath.FromSlash(f.path)), f.text, turn); err != nil {
+	turn := c.references()
+	for _, f := range c.want.files {
+		if err := c.stageFile(f, turn); err != nil {
 			return err
 		}
 	}
-	return linkRest(t.opt.Dir, dir, "", func(rel string) bool {
-		return rel == stateDir || slices.Contains(owned, rel) && !want.has(rel)
+	return linkRest(c.folder, c.dir, "", func(rel string) bool {
+		return rel == stateDir || slices.Contains(c.owned, rel) && !c.want.has(rel)
 	})
 }
 
 // stageFile writes a text with its references turned. There is none without the folder's name.
-func (t *Target) stageFile(dest string, x *text, turn *strings.Replacer) error {
+func (c *checking) stageFile(file entry, turn *strings.Replacer) error {
+	dest := filepath.Join(c.dir, filepath.FromSlash(file.path))
 	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
 		return err
 	}
@@ -136,13 +160,13 @@ func (t *Target) stageFile(dest string, x *text, turn *strings.Replacer) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(x.write(f, filepath.ToSlash(t.opt.Dir), turn), f.Close())
+	return errors.Join(file.write(f, filepath.ToSlash(c.folder), turn), f.Close())
 }
 
 // references returns the replacer of absolute paths, longest first.
-func (t *Target) references(dir string, want tree) *strings.Replacer {
+func (c *checking) references() *strings.Replacer {
 	var paths []string
-	for _, f := range want.files {
+	for _, f := range c.want.files {
 		paths = append(paths, f.path)
 		if folder := filepath.ToSlash(filepath.Dir(f.path)); folder != "." {
 			paths = append(paths, folder+"/")
@@ -151,7 +175,7 @@ func (t *Target) references(dir string, want tree) *strings.Replacer {
 	slices.SortFunc(paths, func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, path := range paths {
-		pairs = append(pairs, filepath.ToSlash(t.opt.Dir)+"/"+path, filepath.ToSlash(dir)+"/"+path)
+		pairs = append(pairs, filepath.ToSlash(c.folder)+"/"+path, filepath.ToSlash(c.dir)+"/"+path)
 	}
 	return strings.NewReplacer(pairs...)
 }

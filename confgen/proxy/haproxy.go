@@ -170,6 +170,9 @@ func (d *haproxyDriver) look(ctx context.Context) (status, error) {
 	return status{}, err
 }
 
+// live: without a stats socket that answers every change is a reload.
+func (d *haproxyDriver) live() bool { return d.StatsSocket != "" && d.mute == nil }
+
 // patience is asked for before a reload only: the master has few sessions, and a change of servers
 // needs nothing that it knows.
 func (d *haproxyDriver) patience(ctx context.Context) string {

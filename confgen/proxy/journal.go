@@ -22,7 +22,7 @@ import (
 //	history.json   the last structures that ran, to go back to
 //	pin.json       the one of them that is held on to
 //	saved/         the files of all these, under the names of their digests
-//	stage/         the tree as it will stand, for the checker
+//	stage*/        the tree as it will stand, for the checker
 const stateDir = ".fairway"
 
 // journal is written before a structural change touches the first file, and removed when the
@@ -81,8 +81,8 @@ func (t *Target) claim() error {
 // recoverFiles undoes a commit that stopped between two files. A commit that got through is left
 // for Apply, which asks the proxy what it runs.
 func (t *Target) recoverFiles() error {
-	if err := os.RemoveAll(t.state("stage")); err != nil {
-		return fmt.Errorf("remove old stage: %w", err)
+	if err := t.forgetStages(); err != nil {
+		return fmt.Errorf("remove old stages: %w", err)
 	}
 	j, err := t.readJournal()
 	if err != nil {
@@ -107,6 +107,17 @@ func (t *Target) recoverFiles() error {
 	}
 	t.log.Warn("commit was interrupted, previous files restored", "generation", j.Generation)
 	return t.putBack(j)
+}
+
+// forgetStages removes what checkers were to look at.
+func (t *Target) forgetStages() error {
+	entries, err := os.ReadDir(t.state(""))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "stage") {
+			err = errors.Join(err, os.RemoveAll(t.state(e.Name())))
+		}
+	}
+	return err
 }
 
 // complete reports whether all files of a journal are on disk as it says.

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -15,12 +14,9 @@ import (
 // disk, so that a restart finds a configuration that loads.
 type lateCheck struct {
 	target *Target
-	cancel context.CancelFunc
-	ctx    context.Context //nolint:containedctx // Ends the background check with the target.
-	done   sync.WaitGroup
 
 	mu      sync.Mutex
-	next    *tree // to be checked
+	next    *checking
 	running bool
 	good    *tree // passed last
 	refused string
@@ -29,29 +25,23 @@ type lateCheck struct {
 
 const lateCheckDelay = time.Second
 
-func (l *lateCheck) init(t *Target) {
-	l.target = t
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-}
-
-func (l *lateCheck) close() {
-	l.cancel()
-	l.done.Wait()
-}
-
 // schedule asks for a check of what was just written.
-func (l *lateCheck) schedule(t tree) {
-	if !l.target.opt.Check.present() || l.target.opt.Wake == nil || l.ctx.Err() != nil {
-		return
+func (l *lateCheck) schedule(t tree) error {
+	if !l.target.opt.Check.present() || l.target.opt.Wake == nil || l.target.background.closed() {
+		return nil
+	}
+	next, err := l.target.newChecking(t, "stage-late")
+	if err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.next = &t
-	if l.running {
-		return
+	l.next = next
+	if !l.running {
+		l.running = true
+		l.target.background.done.Go(l.run)
 	}
-	l.running = true
-	l.done.Go(l.run)
+	return nil
 }
 
 // passed notes files that were checked beforehand and that the proxy has loaded.
@@ -62,24 +52,25 @@ func (l *lateCheck) passed(t tree) {
 }
 
 func (l *lateCheck) run() {
+	ctx := l.target.background.ctx
 	for {
-		if reconcile.Sleep(l.ctx, lateCheckDelay) != nil {
+		if reconcile.Sleep(ctx, lateCheckDelay) != nil {
 			return
 		}
 		l.mu.Lock()
-		t := l.next
+		c := l.next
 		l.next = nil
-		l.running = t != nil
+		l.running = c != nil
 		l.mu.Unlock()
-		if t == nil {
+		if c == nil {
 			return
 		}
-		l.judge(*t, l.target.check(l.ctx, *t, "stage-late"))
+		l.judge(c.want, c.run(ctx))
 	}
 }
 
 func (l *lateCheck) judge(t tree, err error) {
-	if l.ctx.Err() != nil {
+	if l.target.background.closed() {
 		return
 	}
 	l.mu.Lock()

@@ -125,6 +125,8 @@ func (d *nginxDriver) generation(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(body)), nil
 }
 
+func (d *nginxDriver) live() bool { return false }
+
 func (d *nginxDriver) patience(context.Context) string { return "" }
 
 func (d *nginxDriver) adjustable(before, after tree) bool { return before.equal(&after) }

@@ -9,8 +9,9 @@
 // in place of render.Generation in the files, where the proxy reports it: so every question
 // "which configuration runs?" is put to the proxy itself, never to memory.
 //
-// Nothing here retries for ever and nothing runs behind the caller's back but the check of a
-// change that was already applied; Options.Wake asks for another Apply when one is due.
+// Nothing here retries for ever and nothing runs behind the caller's back but the checker: on a
+// structure that is to be loaded, since servers do not wait for it, and on a change of servers that
+// was already applied. Options.Wake asks for another Apply when one is due.
 package proxy
 
 import (
@@ -41,9 +42,10 @@ type Options struct {
 	// A reader may then see half a file.
 	InPlace bool
 
-	// Wake asks for another Apply, soon: a reload that was put off is due, retired servers
-	// can be deleted, or a late check failed. It must not block. When it is nil, Apply waits
-	// for its turn to reload instead of coming back later, and checks every change beforehand.
+	// Wake asks for another Apply, soon: a reload that was put off is due, the checker has come
+	// to its end, retired servers can be deleted, or a late check failed. It must not block. When
+	// it is nil, Apply waits for its turn to reload and for the checker instead of coming back
+	// later, and checks every change beforehand.
 	Wake func()
 
 	Log hclog.Logger // nil for none
@@ -115,6 +117,8 @@ type driver interface {
 	shape(t tree) string
 	// status asks the proxy what it runs.
 	status(ctx context.Context) (status, error)
+	// live reports whether anything can be changed now without a reload.
+	live() bool
 	// patience says why no reload may be made now; "" when it may.
 	patience(ctx context.Context) string
 	// adjustable reports whether before can be made after without a reload, given that their
@@ -151,6 +155,8 @@ type Target struct {
 	driver driver
 	log    hclog.Logger
 
+	background *background
+
 	mu       sync.Mutex
 	lock     *os.File
 	pin      *pinned   // generation that is held on to; nil for none
@@ -165,6 +171,8 @@ type Target struct {
 	tried    time.Time // when files were last refused before one
 	timer    *time.Timer
 	late     lateCheck
+	verdict  *verdict          // on what is to be loaded; nil for none
+	checks   int               // begun beside
 	seen     map[string]seen   // files as they were last found on disk, by path
 	ours     *[]string         // what owned.json says, once it was read
 	noted    map[string]string // what was said last, by topic: logged once a change
@@ -192,8 +200,8 @@ func newTarget(opt Options, d driver) (*Target, error) {
 	if opt.Log == nil {
 		opt.Log = hclog.NewNullLogger()
 	}
-	t := &Target{opt: opt, driver: d, log: opt.Log, seen: map[string]seen{}, noted: map[string]string{}, reached: func(string) {}}
-	t.late.init(t)
+	t := &Target{opt: opt, driver: d, log: opt.Log, seen: map[string]seen{}, noted: map[string]string{}, reached: func(string) {}, background: newBackground()}
+	t.late.target = t
 	if err := t.refuseBindMount(opt.Main); err != nil {
 		return nil, err
 	}
@@ -243,9 +251,9 @@ func (t *Target) Diff(files []render.File) ([]Change, error) {
 
 // Close stops what is under way and gives the folder free. The proxy goes on.
 func (t *Target) Close() error {
-	t.late.close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.background.end()
 	if t.timer != nil {
 		t.timer.Stop()
 	}

@@ -12,14 +12,18 @@ import (
 // replace loads a new structure: wait for its turn, check, commit, reload, confirm, else restore.
 func (p *pass) replace(ctx context.Context, j *journal) error {
 	if p.known() {
+		p.forgetVerdict()
 		return p.refused(ctx, p.rejected)
 	}
-	if err := p.turn(ctx); err != nil || p.res.Deferred != "" {
-		return err
+	if p.verdict == nil || !p.verdict.under() { // Else it was its turn when that began.
+		if err := p.turn(ctx); err != nil || p.res.Deferred != "" {
+			return err
+		}
 	}
 	base, known := p.base()
 	switch {
 	case j != nil: // The disk holds what a crashed process could not confirm.
+		p.atOnce = true
 		before, err := p.before(j)
 		if err != nil {
 			return err
@@ -28,12 +32,16 @@ func (p *pass) replace(ctx context.Context, j *journal) error {
 	case !known:
 		base = p.disk
 	}
-	if err := p.examine(ctx, base); err != nil {
+	err := p.examine(ctx, base)
+	if p.res.Deferred != "" {
+		return err
+	}
+	if err != nil {
 		p.reject(err)
 		p.tried = time.Now() // Checks are paced as reloads are.
 		return p.refused(ctx, err)
 	}
-	err := p.load(ctx, base)
+	err = p.load(ctx, base)
 	var rejected *RejectedError
 	if !errors.As(err, &rejected) {
 		return err
@@ -71,12 +79,8 @@ func (p *pass) turn(ctx context.Context) error {
 			p.note("reload has to wait", reason)
 		}
 		if p.opt.Wake != nil {
-			p.res.Deferred = reason
-			err := p.meanwhile(ctx)
+			err := p.postpone(ctx, reason)
 			p.wakeIn(wait)
-			if p.rejected != nil {
-				err = errors.Join(p.rejected, err) // It stands until something better runs.
-			}
 			return err
 		}
 		if err := reconcile.Sleep(ctx, wait); err != nil {
@@ -89,9 +93,10 @@ func (p *pass) turn(ctx context.Context) error {
 	}
 }
 
-// examine finds out beforehand, as far as possible, whether the proxy will take the files.
+// examine finds out beforehand, as far as possible, whether the proxy will take the files. With
+// Deferred set that takes longer than an Apply.
 func (p *pass) examine(ctx context.Context, base tree) error {
-	if err := p.check(ctx, p.want, "stage"); err != nil {
+	if err := p.approve(ctx); err != nil || p.res.Deferred != "" {
 		return err
 	}
 	return p.driver.probe(ctx, base, p.want)
@@ -144,7 +149,12 @@ func (p *pass) settle(ctx context.Context) error {
 		return fmt.Errorf("look at the proxy: %w", err)
 	}
 	if p.opt.Check.present() {
-		p.late.passed(p.want)
+		p.late.passed(*p.checked)
+		if !p.checked.equal(&p.want) {
+			if err := p.late.schedule(p.want); err != nil {
+				return err
+			}
+		}
 	}
 	done, err := p.driver.sync(ctx, p.want, &p.want, true)
 	p.count(done, true)
@@ -159,6 +169,10 @@ func (p *pass) settle(ctx context.Context) error {
 	}
 	p.remember(p.want, true)
 	p.res.Action = Reload
+	if p.outdated {
+		p.res.Deferred = "a newer configuration is to be checked"
+		p.wakeIn(p.opt.ReloadInterval)
+	}
 	return nil
 }
 

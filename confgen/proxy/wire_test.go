@@ -17,11 +17,14 @@ import (
 	"fairway/internal/reconcile"
 )
 
-// fakeHAProxy answers on both sockets as a HAProxy with no servers does, and can be told to
+// fakeHAProxy answers on both sockets as a HAProxy does whose servers only change between ready and
+// maintenance, and can be told to
 // fail in ways that a real one only has on a bad day, or in versions that are not at hand.
 type fakeHAProxy struct {
-	dir  string
-	stop func()
+	t      *testing.T
+	dir    string
+	stop   func()
+	worker *worker // that runs now, if it is one with servers
 
 	mu      sync.Mutex
 	pid     int
@@ -41,7 +44,7 @@ func newFakeHAProxy(t *testing.T) *fakeHAProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fakeHAProxy{dir: dir, pid: 100}
+	f := &fakeHAProxy{t: t, dir: dir, pid: 100, worker: &worker{}}
 	var done sync.WaitGroup
 	var listeners []net.Listener
 	for name, prompt := range map[string]string{"stats.sock": "", "master.sock": "master"} {
@@ -115,6 +118,8 @@ func (f *fakeHAProxy) reload() string {
 	if m := description.FindStringSubmatch(string(data)); m != nil {
 		f.running = m[1]
 	}
+	f.worker = &worker{asked: map[string]int{}}
+	f.worker.load(f.t, filepath.Join(f.dir, "haproxy.cfg"))
 	if f.newer {
 		return "Success=1\n--\n"
 	}
@@ -136,8 +141,8 @@ func (f *fakeHAProxy) answer(command string) (string, bool) {
 		return fmt.Sprintf("#<PID> <type> <reloads> <uptime> <version>\n1 master %d [failed: %d] 0d00h00m53s 2.6.12\n# workers\n%d worker 0 0d00h00m39s 2.6.12\n# old workers\n%s# programs\n", f.asked, f.failed, f.pid, old), true
 	case strings.HasSuffix(command, "show info"):
 		return fmt.Sprintf("Name: HAProxy\nVersion: 2.6.12\nPid: %d\nStopping: 0\ndescription: %s\nStart_time_sec: %d\n", f.pid, f.running, f.pid), true
-	case strings.HasPrefix(command, "show servers state"):
-		return "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port\n", true
+	case strings.HasPrefix(command, "show servers state"), strings.HasPrefix(command, "set server"):
+		return f.worker.answer(command), true
 	case strings.HasPrefix(command, "add server"):
 		return "[3]: 'x' option is not accepted for dynamic server", true
 	}
@@ -378,8 +383,14 @@ func TestWire_F24_lateCheck(t *testing.T) {
 		}
 	})
 	sweet, sour := marked("frontend a\n# sweet\n"), marked("frontend a\n# sour\n")
-	if _, err := target.Apply(t.Context(), sweet); err != nil {
-		t.Fatal(err)
+	for res := (Result{Deferred: "not begun"}); res.Deferred != ""; <-woken {
+		var err error
+		if res, err = target.Apply(t.Context(), sweet); err != nil {
+			t.Fatal(err)
+		}
+		if res.Deferred == "" {
+			break
+		}
 	}
 	before := read(t, f.dir+"/haproxy.cfg")
 	if res, err := target.Apply(t.Context(), sour); err != nil || res.Reloads != 0 || len(res.Written) != 1 {
