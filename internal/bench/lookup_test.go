@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
+	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -54,20 +55,40 @@ type front struct {
 	routes         int
 	services       int // that have the routes
 	asked          int // routes that are asked for, in turn
-	script         string
+	asks           []question
 	pid            int
 
-	rates []float64 // requests a second, one for each round
-	costs []float64 // microseconds of the proxy's processor time for a request
+	moments []moment // one for each round
 }
 
+// moment is what a slice of the load has shown.
+type moment struct {
+	rate float64 // requests a second
+	cost float64 // microseconds of the proxy's processor time for a request
+	busy float64 // part of the time in which the proxy's processor was at it
+}
+
+// each is one figure of all moments of a front.
+func (f *front) each(figure func(moment) float64) (list []float64) {
+	for _, m := range f.moments {
+		list = append(list, figure(m))
+	}
+	return list
+}
+
+func rateOf(m moment) float64 { return m.rate }
+func costOf(m moment) float64 { return m.cost }
+func busyOf(m moment) float64 { return m.busy }
+
 // TestMeasureLookup counts the requests a second that HAProxy and nginx pass on with ten and with
-// $ROUTES routes (5,000), in $ROUNDS rounds (5) of a second in which each has its turn. Ten of
+// $ROUTES routes (5,000), in $ROUNDS rounds (100) in which each has a turn of $SLICE (100 ms): a
+// machine whose speed changes from one second to the next changes little within a round. Ten of
 // 5,000 services show what the configuration's size costs, 5,000 routes to ten services what it is
 // to look up a different one each time. With 5,000 services all asked there is something else
 // in it: connections to servers, which are fewer to each when there are more of them.
 func TestMeasureLookup(t *testing.T) {
-	routes, rounds := number(t, "ROUTES", 5000), number(t, "ROUNDS", 5)
+	routes, rounds, slice := number(t, "ROUTES", 5000), number(t, "ROUNDS", 100), span(t, "SLICE", 100*time.Millisecond)
+	leave(t)
 	port := answering(t)
 	var rows [][]string
 	for _, r := range routings {
@@ -82,27 +103,33 @@ func TestMeasureLookup(t *testing.T) {
 				for _, f := range append(large, small) {
 					f.start(t, port)
 				}
-				turns(t, rounds, append(large, small)...)
+				turns(t, rounds, slice, append(large, small)...)
 				for _, f := range large {
 					rows = append(rows, f.beside(small))
 				}
 			})
 		}
 	}
-	table(fmt.Sprintf("Looking up one of many routes (%d rounds)", rounds), []string{
-		"", "with", "requests/s with 10", "requests/s", "ratio", "requests per second of its CPU, ratio",
+	table(fmt.Sprintf("Looking up one of many routes (%d rounds of %s)", rounds, slice), []string{
+		"", "with", "requests/s with 10", "requests/s", "ratio", "microseconds of its CPU with 10", "microseconds", "requests per second of its CPU, ratio", "its CPU was busy",
 	}, rows)
 }
 
-// turns has every front asked for a second in each round, after one that warms up, so that what
-// else the machine does falls on all of them alike.
-func turns(t *testing.T, rounds int, all ...*front) {
+// turns has every front asked for a slice in each round, in an order of its own, so that what
+// else the machine does falls on all of them alike. The first round warms up.
+func turns(t *testing.T, rounds int, slice time.Duration, all ...*front) {
 	t.Helper()
+	order := slices.Clone(all)
+	random := rand.New(rand.NewPCG(1, 2))
 	for round := range rounds + 1 {
-		for _, f := range all {
-			rate, cost := f.load(t)
+		random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, f := range order {
+			m, err := f.slice(slice)
+			if err != nil {
+				t.Fatalf("%s with %d routes to %d services: %v", f.proxy, f.routes, f.services, err)
+			}
 			if round > 0 {
-				f.rates, f.costs = append(f.rates, rate), append(f.costs, cost)
+				f.moments = append(f.moments, m)
 			}
 		}
 	}
@@ -112,7 +139,9 @@ func turns(t *testing.T, rounds int, all ...*front) {
 func (f *front) beside(small *front) []string {
 	return []string{
 		f.proxy + ", " + f.routing.name, fmt.Sprintf("%d routes to %d services, %d asked for", f.routes, f.services, f.asked),
-		fmt.Sprintf("%.0f", median(small.rates)), fmt.Sprintf("%.0f", median(f.rates)), ratio(f.rates, small.rates), ratio(small.costs, f.costs),
+		fmt.Sprintf("%.0f", median(small.each(rateOf))), fmt.Sprintf("%.0f", median(f.each(rateOf))), compared(f.each(rateOf), small.each(rateOf)),
+		fmt.Sprintf("%.1f", median(small.each(costOf))), fmt.Sprintf("%.1f", median(f.each(costOf))), compared(small.each(costOf), f.each(costOf)),
+		fmt.Sprintf("%.0f %%", 100*median(f.each(busyOf))),
 	}
 }
 
@@ -175,10 +204,7 @@ func (f *front) start(t *testing.T, port int) {
 		t.Fatalf("%d routes of %d; %v", len(v.Routes), f.routes, v.Problems)
 	}
 	f.address = fmt.Sprintf("127.0.0.1:%d", v.Entrypoints[0].Port)
-	f.script = filepath.Join(dir, "wrk.lua")
-	if err := os.WriteFile(f.script, []byte(f.lua()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	f.asks = f.questions()
 	f.run(t, dir, v)
 	f.answersByRoute(t)
 }
@@ -213,57 +239,60 @@ func (f *front) run(t *testing.T, dir string, v render.View) {
 	f.pid = cmd.Process.Pid
 }
 
-// lua makes wrk send requests in turn, for routes far apart, and print what came of them.
-func (f *front) lua() string {
-	var out strings.Builder
-	out.WriteString("local list, n = {\n")
+// questions are what is asked of the front, for routes far apart where only some are, and in an
+// order that is none: routes that follow each other in the configuration do so in memory too.
+func (f *front) questions() (list []question) {
 	for i := range f.asked {
-		host, path := f.routing.ask(f.routing.word(i * (f.routes / f.asked)))
-		fmt.Fprintf(&out, "%q,\n", fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host))
+		n := i * (f.routes / f.asked)
+		host, path := f.routing.ask(f.routing.word(n))
+		list = append(list, question{
+			request: fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host),
+			answer:  fmt.Appendf(nil, "\r\n\r\n%s\n", behind(n%f.services)),
+		})
 	}
-	out.WriteString(`}, 0
-function request()
-	n = n % #list + 1
-	return list[n]
-end
-function done(s)
-	local e = s.errors
-	print(string.format("counted %d %d %d", s.requests, s.duration, e.connect + e.read + e.write + e.status + e.timeout))
-end
-`)
-	return out.String()
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
 }
 
-// load asks for a second. It returns the answers a second, and what one cost the proxy in
-// microseconds of processor time.
-func (f *front) load(t *testing.T) (rate, cost float64) {
-	t.Helper()
-	before := f.effort(t)
-	out, err := exec.CommandContext(t.Context(), testbed.Program(t, "taskset"), "-c", otherProcessors(),
-		testbed.Program(t, "wrk"), "-t1", "-c32", "-d1s", "-s", f.script, "http://"+f.address).CombinedOutput()
-	spent := f.effort(t) - before
-	var requests, micros, failed float64
-	_, counted, ok := strings.Cut(string(out), "counted ")
-	if ok {
-		_, err = fmt.Sscan(counted, &requests, &micros, &failed)
+// slice asks for a moment over new connections, after a shorter one in which the proxy and the
+// processor's caches get used to it.
+func (f *front) slice(d time.Duration) (m moment, err error) {
+	a, err := newAsker(f.address, f.asks)
+	if err != nil {
+		return m, err
 	}
-	if err != nil || !ok || requests == 0 || failed > 0 {
-		t.Fatalf("wrk at %s with %d routes: %v\n%s", f.proxy, f.routes, err, out)
+	defer a.end()
+	if err := a.connect(32); err != nil {
+		return m, err
 	}
-	return requests / micros * 1e6, spent / requests
+	if _, _, err := a.ask(d / 5); err != nil {
+		return m, err
+	}
+	f.asks = append(f.asks[a.next:], f.asks[:a.next]...) // the next slice goes on from here
+	a.questions, a.next = f.asks, 0
+	before, err := f.effort()
+	if err != nil {
+		return m, err
+	}
+	answers, took, err := a.ask(d)
+	if err != nil {
+		return m, err
+	}
+	after, err := f.effort()
+	return moment{
+		rate: float64(answers) / took.Seconds(),
+		cost: (after - before) / float64(answers),
+		busy: (after - before) / float64(took.Microseconds()),
+	}, err
 }
 
 // effort is the processor time, in microseconds, that the proxy's only thread has had.
-func (f *front) effort(t *testing.T) (micros float64) {
-	t.Helper()
+func (f *front) effort() (micros float64, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", f.pid))
 	if err == nil {
 		_, err = fmt.Sscan(string(data), &micros)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return micros / 1000
+	return micros / 1000, err
 }
 
 // answersByRoute wants a hundred routes, if there are as many, to be answered by their own
@@ -301,13 +330,17 @@ func (f *front) answer(t *testing.T, host, path string) (string, error) {
 	return strings.TrimSpace(string(body)), err
 }
 
-// ratio is the median of a's ratios to b's of the same rounds, and all that there were.
-func ratio(a, b []float64) string {
+// compared is the median of some ratios in percent, and between what that of infinitely many is
+// in 95 of 100 measurements, whatever the ratios' distribution: ranks around the middle.
+func compared(a, b []float64) string {
 	ratios := make([]float64, len(a))
 	for i := range a {
 		ratios[i] = 100 * a[i] / b[i]
 	}
-	return fmt.Sprintf("%.1f %% (%.1f–%.1f)", median(ratios), slices.Min(ratios), slices.Max(ratios))
+	slices.Sort(ratios)
+	n := float64(len(ratios))
+	low := max(int((n-1.96*math.Sqrt(n))/2), 0)
+	return fmt.Sprintf("%.1f %% (%.1f–%.1f)", median(ratios), ratios[low], ratios[len(ratios)-1-low])
 }
 
 func median(list []float64) float64 {
