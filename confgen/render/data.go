@@ -82,11 +82,16 @@ type virtualServerData struct {
 	Settings *Settings
 }
 
-func (v virtualServerData) id() string { return v.Entrypoint.Name + " " + v.Name }
+func (v virtualServerData) id() string {
+	if len(v.Names) == 0 {
+		return v.Entrypoint.Name + " "
+	}
+	return v.Entrypoint.Name + " " + v.Names[0]
+}
 
 func (v virtualServerData) same(p part) bool {
 	o, ok := p.(virtualServerData)
-	return ok && v.Entrypoint == o.Entrypoint && v.Name == o.Name && v.TLS == o.TLS && v.Here == o.Here && v.Regex == o.Regex && slices.EqualFunc(v.Locations, o.Locations, Location.same) && slices.EqualFunc(v.Named, o.Named, Location.same) && slices.EqualFunc(v.Targets, o.Targets, Location.same)
+	return ok && v.alike(o.VirtualServer) && slices.Equal(v.Names, o.Names)
 }
 
 func newData(v View) (*data, error) {

@@ -11,10 +11,12 @@ import (
 
 // VirtualServer is a server block of nginx.conf. nginx chooses the block by host alone and
 // never leaves it, so each block holds all routes that a request for its host may take, also
-// those of less precise hosts, in the order that HAProxy's lookup has.
+// those of less precise hosts, in the order that HAProxy's lookup has. Hosts share a block that
+// take the same routes in the same way.
 type VirtualServer struct {
 	Entrypoint route.Entrypoint
-	Name       string // for server_name; "" for the default server
+	Name       string   // for server_name: Names with spaces between them; "" for the default server
+	Names      []string // hosts and wildcards
 	TLS        ServerTLS
 	Here       string // socket that TLS comes to behind a look at the name; "" for the entrypoint itself
 	Locations  []Location
@@ -97,14 +99,17 @@ func (d *data) VirtualServers(entrypoint route.Entrypoint) []VirtualServer {
 		}
 		list = append(list, t.server(name, r))
 	}
-	return append(list, t.server("", route.Route{HostKind: route.HostAny}))
+	return shared(append(list, t.server("", route.Route{HostKind: route.HostAny})))
 }
 
 func (t tree) server(name string, r route.Route) VirtualServer {
 	steps := t.steps(r)
 	guarded := slices.ContainsFunc(steps, func(s step) bool { return s.guarded })
 	undecided := guarded || t.undecided(r, steps)
-	s := VirtualServer{Entrypoint: t.entrypoint, Name: name, TLS: t.tlsOf(r), Here: t.here(), Locations: t.locations(steps, undecided), Regex: undecided}
+	s := VirtualServer{Entrypoint: t.entrypoint, TLS: t.tlsOf(r), Here: t.here(), Locations: t.locations(steps, undecided), Regex: undecided}
+	if name != "" {
+		s.Names = []string{name}
+	}
 	if undecided {
 		s.Named = t.named()
 	}
