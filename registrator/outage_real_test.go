@@ -80,6 +80,26 @@ func TestConsulOutages(t *testing.T) {
 		w.row(id("whileAway"), passing)
 	})
 
+	w.sub("C98_restoredFromASnapshot", func(t *testing.T, w *world) {
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		stop = w.start(func(o *Options) { o.Resync = 2 * time.Second }) // no watch tells of it for sure
+		snapshot, _, err := w.consul.Client.Snapshot().Save(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer snapshot.Close()
+		w.run("later", "web")
+		w.engine.Run("rm", "-f", "whileAway")
+		want := map[string]string{id("first"): passing, id("later"): passing}
+		w.is(want)
+		if err := w.consul.Client.Snapshot().Restore(nil, snapshot); err != nil {
+			t.Fatal(err)
+		}
+		testbed.Eventually(t, 20*time.Second, "rows are as the containers, not as the snapshot", func() error { return w.same(want) })
+	})
+
 	w.sub("C90_restartWhileWritesFail", func(t *testing.T, w *world) {
 		before, err := w.rows()
 		if err != nil {
