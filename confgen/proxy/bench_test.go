@@ -72,7 +72,7 @@ func (w *worker) load(t testing.TB, path string) {
 			backend = f[1]
 		case len(f) > 1 && f[0] == "description":
 			w.description = strings.Join(f[1:], " ")
-		case len(f) > 6 && f[0] == "server":
+		case len(f) > 6 && f[0] == "server" && !strings.HasPrefix(f[2], "unix@"):
 			at := netip.MustParseAddrPort(f[2])
 			state := "0"
 			if slices.Contains(f, "disabled") {

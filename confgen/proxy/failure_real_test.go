@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"fairway/confgen/proxy/haproxy"
 	"fairway/internal/testbed"
 )
 
@@ -132,11 +133,18 @@ func TestApply_F26_reloadFails(t *testing.T) {
 	r := newRig(t)
 	web := backends(t, 2)
 	r.oneBackend(web)
+	r.world.backends["_web-next"] = []string{"next unix@" + filepath.Join(r.world.dir, "run", "next.sock") + " send-proxy-v2 weight 1"}
 	r.up()
 	before, instance := r.snapshot(), r.instance()
 	r.world.extra = taken(t) // The checker does not see it.
 	r.world.hosts["new.test"] = "a"
 	r.expectRejected("reload", 1, before, instance)
+	stats, _ := r.world.sockets()
+	worker := mustRun[*haproxy.Conn](t)((haproxy.Socket{Path: stats}).Worker(t.Context()))
+	if weight := mustRun[string](t)(worker.Ask(t.Context(), "get weight _web-next/next")); !strings.HasPrefix(weight, "1 ") {
+		t.Errorf("nobody replaces the worker, and it would hand over: weight %s", weight)
+	}
+	_ = worker.Close()
 	r.world.hosts["new.test"] = "a"
 	r.expectRejected("reload", 0, before, instance) // Never tried again.
 

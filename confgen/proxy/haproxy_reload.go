@@ -23,8 +23,12 @@ func (d *haproxyDriver) reload(ctx context.Context, t tree, before status) (atte
 	limited, cancel := context.WithTimeoutCause(ctx, d.timeout, errReloadTimeout)
 	defer cancel()
 	r := &reloading{haproxyDriver: d, want: t, before: before}
+	d.announce(limited, t, true)
 	if err = r.count(limited); err == nil {
 		err = r.run(limited)
+	}
+	if err != nil {
+		d.announce(ctx, t, false)
 	}
 	if ctx.Err() == nil && limited.Err() != nil {
 		err = r.reject(fmt.Sprintf("not confirmed within %s after %d attempts: %s", d.timeout, r.attempts, r.last))

@@ -417,7 +417,7 @@ func TestStore_addServer(t *testing.T) {
 		if len(words) > 1 && words[0] == "backend" {
 			backend = words[1]
 		}
-		if len(words) < 3 || words[0] != "server" {
+		if len(words) < 3 || words[0] != "server" || strings.HasPrefix(backend, "_") {
 			continue
 		}
 		words[1], words[4] = backend+"/added", "77"
