@@ -216,6 +216,31 @@ func TestWatch_F14_serverRestartedAndWiped(t *testing.T) {
 	f.sees("the new server's state", instances("web-39", "10.1.0.9:8080 passing"))
 }
 
+// Consul says nothing of a snapshot that was restored to those who wait for changes.
+func TestWatch_F14_snapshotRestored(t *testing.T) {
+	for name, opt := range map[string]Options{"aggregate": {mode: Aggregate}, "narrow": {mode: Aggregate, narrowAbove: 1}, "direct": {}} {
+		t.Run(name, func(t *testing.T) {
+			server := testbed.Consul(t)
+			c := server.Client
+			register(t, c, "n1", "web", "10.1.0.1", "passing", routed)
+			f := follow(t, opt, server.Addr)
+			f.sees("start", instances("web", "10.1.0.1:8080 passing"))
+			saved, _, err := c.Snapshot().Save(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer saved.Close()
+			register(t, c, "n1", "web", "10.1.0.2", "passing", routed)
+			register(t, c, "n2", "web", "10.1.0.3", "passing", routed)
+			f.sees("changed", instances("web", "10.1.0.2:8080 passing", "10.1.0.3:8080 passing"))
+			if err := c.Snapshot().Restore(nil, saved); err != nil {
+				t.Fatal(err)
+			}
+			f.sees("restored", instances("web", "10.1.0.1:8080 passing"))
+		})
+	}
+}
+
 func TestWatch_F2_savedSnapshotIsServed(t *testing.T) {
 	server := testbed.Consul(t)
 	file := filepath.Join(t.TempDir(), "state", "snapshot.json")

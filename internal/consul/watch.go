@@ -19,6 +19,9 @@ type WatchOptions struct {
 	Failed func(err error, retryIn time.Duration)
 }
 
+// rereadEvery bounds how often answers that come early without news lead to a full read.
+const rereadEvery = 5 * time.Second
+
 // burst is how many queries may follow each other at once before MinInterval applies.
 const burst = 10
 
@@ -26,32 +29,41 @@ const burst = 10
 // the first answer, for every answer with a new index, and for the first answer after an error.
 // The index rules are Consul's (https://developer.hashicorp.com/consul/api-docs/features/blocking):
 // an index that went backwards, and an error, start again from a full read; an index is never
-// below 1, so that a server that says 0 is not asked in a hot loop.
+// below 1, so that a server that says 0 is not asked in a hot loop. A server whose state is replaced, by a
+// restored snapshot, ends the query early with the index of before, and would then say nothing of it until
+// the next change: whether it is that, a full read tells, now and then.
 func Watch[T any](ctx context.Context, query func(*api.QueryOptions) (T, *api.QueryMeta, error), opt WatchOptions, got func(T, *api.QueryMeta)) error {
 	opt = opt.withDefaults()
 	limit := rate.NewLimiter(rate.Every(opt.MinInterval), burst)
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = opt.RetryMin, opt.RetryMax
-	var index uint64
+	var index, known uint64 // to wait on, and of what was handed on last; 0 when that must be read again
+	var reread time.Time
 	for {
 		if err := limit.Wait(ctx); err != nil {
 			return err
 		}
+		asked := time.Now()
 		value, meta, err := ask(ctx, query, index, opt.Wait)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			index = 0
+			index, known = 0, 0
 			if !pause(ctx, retry.NextBackOff(), err, opt.Failed) {
 				return ctx.Err()
 			}
 		default:
 			retry.Reset()
-			if meta.LastIndex != index || index == 0 {
+			if meta.LastIndex != known || known == 0 {
 				got(value, meta)
 			}
-			index = next(index, meta.LastIndex)
+			early := index != 0 && meta.LastIndex == index && time.Since(asked) < opt.Wait
+			known = next(known, meta.LastIndex)
+			index = known
+			if early && time.Since(reread) > rereadEvery {
+				index, reread = 0, time.Now()
+			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 type answer struct {
 	index uint64
 	err   error
+	after time.Duration
 }
 
 // follow runs Watch over the scripted answers and returns the indexes it asked with and those it
@@ -33,6 +34,7 @@ func follow(t *testing.T, script []answer) (asked, got []uint64) {
 			}
 			a := script[0]
 			script = script[1:]
+			time.Sleep(a.after)
 			return 0, &api.QueryMeta{LastIndex: a.index}, a.err
 		}
 		done := make(chan error)
@@ -56,7 +58,10 @@ func TestWatch_F14_indexRules(t *testing.T) {
 		asked, got []uint64
 	}{
 		{"a new index is handed on", []answer{{index: 5}, {index: 7}}, []uint64{0, 5, 7}, []uint64{5, 7}},
-		{"a timeout is not", []answer{{index: 5}, {index: 5}}, []uint64{0, 5, 5}, []uint64{5}},
+		{"a timeout is not", []answer{{index: 5}, {index: 5, after: time.Minute}}, []uint64{0, 5, 5}, []uint64{5}},
+		{"an early answer without news means a full read", []answer{{index: 5}, {index: 5}, {index: 5}}, []uint64{0, 5, 0, 5}, []uint64{5}},
+		{"which is news where a snapshot was restored", []answer{{index: 50}, {index: 50}, {index: 3}, {index: 3}}, []uint64{0, 50, 0, 0, 3}, []uint64{50, 3, 3}},
+		{"not again and again", []answer{{index: 5}, {index: 5}, {index: 5}, {index: 5}}, []uint64{0, 5, 0, 5, 5}, []uint64{5}},
 		{"backwards means a full read", []answer{{index: 50}, {index: 3}, {index: 3}}, []uint64{0, 50, 0, 3}, []uint64{50, 3, 3}},
 		{"zero is asked as one", []answer{{index: 0}, {index: 2}}, []uint64{0, 1, 2}, []uint64{0, 2}},
 		{"an error means a full read", []answer{{index: 9}, {err: broken}, {index: 9}}, []uint64{0, 9, 0, 9}, []uint64{9, 9}},
