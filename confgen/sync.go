@@ -27,6 +27,7 @@ type target interface {
 	Lock() error
 	Apply(ctx context.Context, files []render.File) (proxy.Result, error)
 	ApplyPinned(ctx context.Context) (proxy.Result, error)
+	Attend(ctx context.Context) (proxy.Result, error)
 	CanCheck() bool
 	Check(ctx context.Context, files []render.File) error
 }
@@ -66,6 +67,9 @@ func (s *syncer) pass(ctx context.Context) error {
 	s.report.holds(store)
 	admitted := s.quarantine.admit(view.Snapshot, s.edition(store))
 	made, err := s.make(store, admitted)
+	if err != nil {
+		s.attend(ctx, view)
+	}
 	if errors.Is(err, errPending) { // as with the catalog: the answers wake us
 		s.proxy.Show(err)
 		s.report.setError(err)
@@ -96,6 +100,14 @@ func (s *syncer) pass(ctx context.Context) error {
 		s.proxy.Show(errors.New(result.Deferred))
 	}
 	return s.tell(s.report.applied(view, result, err))
+}
+
+// attend sees to a reload that is on its way although nothing can be applied now.
+func (s *syncer) attend(ctx context.Context, view watch.View) {
+	result, err := s.target.Attend(ctx)
+	if err != nil || result.Action != proxy.None {
+		_ = s.report.applied(view, result, err) // It is told; what is to be done about it, the next Apply knows.
+	}
 }
 
 // edition is what is used besides the catalog.

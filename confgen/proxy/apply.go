@@ -43,6 +43,11 @@ func (t *Target) apply(ctx context.Context, files []render.File, res *Result) er
 func (t *Target) applyTree(ctx context.Context, want tree, res *Result) (err error) {
 	res.Generation = want.generation
 	p := &pass{Target: t, want: want, res: res}
+	if t.loading != nil {
+		if over, err := p.attend(ctx); !over {
+			return err
+		}
+	}
 	if p.disk, err = t.readDisk(want); err != nil {
 		return err
 	}

@@ -63,6 +63,10 @@ func (w *worker) load(t testing.TB, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.read(data)
+}
+
+func (w *worker) read(data []byte) {
 	w.backends = map[string][]string{}
 	backend := ""
 	for line := range bytes.Lines(data) {

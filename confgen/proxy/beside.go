@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // background is what a target does beside its Applies. Nothing of it touches the target: what it
@@ -34,6 +35,7 @@ func (b *background) end() {
 type verdict struct {
 	tree   tree
 	key    string
+	since  time.Time
 	second bool // the one before was given up, since something else was wanted by then
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -58,7 +60,7 @@ func (t *Target) beginCheck(want tree, second bool) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(t.background.ctx)
-	v := &verdict{tree: want, key: t.checkKey(want), second: second, cancel: cancel, done: make(chan struct{})}
+	v := &verdict{tree: want, key: t.checkKey(want), since: time.Now(), second: second, cancel: cancel, done: make(chan struct{})}
 	t.background.done.Go(func() {
 		v.err = c.run(ctx)
 		given := ctx.Err() == nil
@@ -139,12 +141,12 @@ func (p *pass) obey(ctx context.Context, v *verdict) error {
 	rejected, refused := errors.AsType[*RejectedError](v.err)
 	switch {
 	case v.err == nil && !p.overtaken(v):
-		p.checked = &v.tree
+		p.checked, p.res.since = &v.tree, v.since
 		return nil
 	case v.err == nil:
 		if mixed := p.driver.merge(v.tree, p.want); p.checkKey(mixed) == v.key {
 			p.want, p.checked, p.outdated = mixed, &v.tree, true
-			p.res.Generation = mixed.generation
+			p.res.Generation, p.res.since = mixed.generation, v.since
 			return nil
 		}
 	case !refused:

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type crashing struct {
 	Stats, Master string
 	Check         []string
 	Files         []render.File
+	Meanwhile     []render.File // applied while Files are being loaded
 	Step          string
 }
 
@@ -67,18 +69,61 @@ func crash(file string) {
 			select {}
 		}
 	}
-	if _, err := target.Apply(context.Background(), c.Files); err != nil {
+	if c.Meanwhile != nil {
+		err = crashMeanwhile(target, c)
+	} else {
+		_, err = target.Apply(context.Background(), c.Files)
+	}
+	if err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
 }
 
+// held has a driver reload when it is let go.
+type held struct {
+	driver
+	free chan struct{}
+}
+
+func (h held) reload(ctx context.Context, t tree, before status) (int, error) {
+	<-h.free
+	return h.driver.reload(ctx, t, before)
+}
+
+// crashMeanwhile applies further files while a reload is on its way.
+func crashMeanwhile(target *Target, c crashing) error {
+	wakes := make(chan struct{}, 1)
+	target.opt.Wake = func() {
+		select {
+		case wakes <- struct{}{}:
+		default:
+		}
+	}
+	h := held{target.driver, make(chan struct{})}
+	target.driver = h
+	files, free := c.Files, sync.OnceFunc(func() { close(h.free) })
+	for {
+		res, err := target.Apply(context.Background(), files)
+		switch {
+		case err != nil || res.Deferred == "":
+			return err
+		case target.loading != nil && len(files) > 0 && &files[0] == &c.Files[0]:
+			files = c.Meanwhile
+			continue
+		case target.loading != nil:
+			free()
+		}
+		<-wakes
+	}
+}
+
 // crashAt applies the rig's world in a second process, which is killed at step; it returns the
 // steps that were reached.
-func (r *rig) crashAt(step string) []string {
+func (r *rig) crashAt(step string, meanwhile ...render.File) []string {
 	r.t.Helper()
 	stats, master := r.world.sockets()
-	c := crashing{Options: r.world.dir, Stats: stats, Master: master, Files: r.world.files(), Step: step, Check: r.target.opt.Check.Command}
+	c := crashing{Options: r.world.dir, Stats: stats, Master: master, Files: r.world.files(), Meanwhile: meanwhile, Step: step, Check: r.target.opt.Check.Command}
 	file := filepath.Join(r.t.TempDir(), "crash.json")
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -169,6 +214,57 @@ func TestApply_F27_killedAtEveryStep(t *testing.T) {
 	}
 }
 
+// The same while a reload is on its way and servers are changed in it.
+func TestLoading_F27_killedAtEveryStep(t *testing.T) {
+	t.Parallel()
+	begin := func() (*rig, []render.File) {
+		r := crashRig(t)
+		before := r.world.backends["a"]
+		r.world.backends["a"] = append(slices.Clone(before), serverLine("127.0.0.1:9", 30, "check"))
+		meanwhile := r.world.files()
+		r.world.backends["a"] = before
+		return r, meanwhile
+	}
+	r, meanwhile := begin()
+	steps := r.crashAt("", meanwhile...)
+	at := slices.Index(steps, "loading")
+	if at < 0 || !slices.Contains(steps, "servers committed") || !slices.Contains(steps, "servers told") || !slices.Contains(steps, "reloaded") {
+		t.Fatalf("steps %q", steps)
+	}
+	for _, step := range slices.Compact(slices.Sorted(slices.Values(steps[at:]))) {
+		if strings.HasPrefix(step, "written") || strings.HasPrefix(step, "renamed") {
+			continue // They come earlier too, which is tested above.
+		}
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			r, meanwhile := begin()
+			before := r.reloads()
+			r.crashAt(step, meanwhile...)
+			r.target = r.newTarget()
+			if err := r.target.Lock(); err != nil {
+				t.Fatalf("recover: %v", err)
+			}
+			main, err := os.ReadFile(filepath.Join(r.world.dir, "haproxy.cfg"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.freshStart(main); err != nil {
+				t.Errorf("what is on disk after recovery does not start: %v", err)
+			}
+			if new := strings.Contains(string(main), "127.0.0.1:9 "); new != (step != "loading") || !r.isNew(r.snapshot()) {
+				t.Errorf("the structure on its way and the newest servers are expected on disk: %s", main)
+			}
+			r.world.backends["a"] = append(r.world.backends["a"], serverLine("127.0.0.1:9", 30, "check"))
+			r.apply()
+			if n := r.reloads() - before; n != 1 {
+				t.Errorf("%d reloads in all, expected one", n)
+			}
+			r.equal()
+			r.clean()
+		})
+	}
+}
+
 // isNew reports whether all of crashRig's change is among files, and nothing else of it.
 func (r *rig) isNew(files map[string]string) bool {
 	return len(files) == 2 && strings.Contains(files[filepath.Join(r.world.dir, "haproxy.cfg")], "backend b\n") &&
@@ -238,7 +334,7 @@ func (r *rig) clean() {
 // F43: confgen is told to end in the middle of a reload; it ends soon, and the next one goes on.
 func TestApply_F43_endedDuringReload(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, func(o *Options, _ *HAProxy) { o.Wake = nil }) // It waits for the reload.
 	r.oneBackend(backends(t, 1))
 	r.up()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -249,11 +345,7 @@ func TestApply_F43_endedDuringReload(t *testing.T) {
 	}
 	r.world.timeout = "7s"
 	began := time.Now()
-	res, err := r.target.Apply(ctx, r.world.files())
-	for ; res.Deferred != ""; res, err = r.target.Apply(ctx, r.world.files()) {
-		<-r.wakes
-	}
-	if !errors.Is(err, context.Canceled) {
+	if _, err := r.target.Apply(ctx, r.world.files()); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v, expected context.Canceled", err)
 	}
 	if took := time.Since(began); took > 2*time.Second {

@@ -22,13 +22,15 @@ const resend = 2 * time.Second
 func (d *haproxyDriver) reload(ctx context.Context, t tree, before status) (attempts int, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, d.timeout, errReloadTimeout)
 	defer cancel()
-	r := &reloading{haproxyDriver: d, want: t, before: before}
-	d.announce(limited, t, true)
+	// What d has seen is its own: an Apply may be at work with it meanwhile.
+	own := &haproxyDriver{HAProxy: d.HAProxy, stats: d.stats, master: d.master, timeout: d.timeout, log: d.log, seen: true, mute: d.mute}
+	r := &reloading{haproxyDriver: own, want: t, before: before}
+	r.announce(limited, t, true)
 	if err = r.count(limited); err == nil {
 		err = r.run(limited)
 	}
 	if err != nil {
-		d.announce(ctx, t, false)
+		r.announce(ctx, t, false)
 	}
 	if ctx.Err() == nil && limited.Err() != nil {
 		err = r.reject(fmt.Sprintf("not confirmed within %s after %d attempts: %s", d.timeout, r.attempts, r.last))

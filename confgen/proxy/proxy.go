@@ -9,9 +9,10 @@
 // in place of render.Generation in the files, where the proxy reports it: so every question
 // "which configuration runs?" is put to the proxy itself, never to memory.
 //
-// Nothing here retries for ever and nothing runs behind the caller's back but the checker: on a
-// structure that is to be loaded, since servers do not wait for it, and on a change of servers that
-// was already applied. Options.Wake asks for another Apply when one is due.
+// Nothing here retries for ever and nothing runs behind the caller's back but what servers do not
+// wait for: the checker, on a structure that is to be loaded and on a change of servers that was
+// already applied, and the wait for a reload to be confirmed. Options.Wake asks for another Apply
+// when one is due.
 package proxy
 
 import (
@@ -42,10 +43,10 @@ type Options struct {
 	// A reader may then see half a file.
 	InPlace bool
 
-	// Wake asks for another Apply, soon: a reload that was put off is due, the checker has come
-	// to its end, retired servers can be deleted, or a late check failed. It must not block. When
-	// it is nil, Apply waits for its turn to reload and for the checker instead of coming back
-	// later, and checks every change beforehand.
+	// Wake asks for another Apply, soon: a reload that was put off is due, the checker or a reload
+	// has come to its end, retired servers can be deleted, or a late check failed. It must not
+	// block. When it is nil, Apply waits for its turn to reload, for the checker and for the reload
+	// instead of coming back later, and checks every change beforehand.
 	Wake func()
 
 	Log hclog.Logger // nil for none
@@ -64,14 +65,16 @@ const (
 // Result says what an Apply did, also when it returns an error.
 type Result struct {
 	Action     Action
-	Written    []string // files that were changed on disk, relative
-	Commands   int      // runtime commands sent to change something
-	Reloads    int      // reloads asked for, repeated ones included
-	Elapsed    time.Duration
-	Generation string // hash of what only a reload can change, as the proxy reports it
-	Deferred   string // why a reload that is needed has to wait; "" when none is
-	Pinned     string // generation that is held on to instead; "" for none
-	Retired    int    // servers out of the files and out of traffic that HAProxy still keeps
+	Written    []string      // files that were changed on disk, relative
+	Commands   int           // runtime commands sent to change something
+	Reloads    int           // reloads asked for, repeated ones included
+	Elapsed    time.Duration // of a reload: since its check began
+	Generation string        // hash of what only a reload can change, as the proxy reports it
+	Deferred   string        // why a reload that is needed has to wait; "" when none is
+	Pinned     string        // generation that is held on to instead; "" for none
+	Retired    int           // servers out of the files and out of traffic that HAProxy still keeps
+
+	since time.Time // when an earlier Apply began what this one has finished
 }
 
 // Errors that Apply returns, wrapped.
@@ -172,6 +175,7 @@ type Target struct {
 	timer    *time.Timer
 	late     lateCheck
 	verdict  *verdict          // on what is to be loaded; nil for none
+	loading  *loading          // that is on its way; nil for none
 	checks   int               // begun beside
 	seen     map[string]seen   // files as they were last found on disk, by path
 	ours     *[]string         // what owned.json says, once it was read
@@ -224,6 +228,9 @@ func (t *Target) Apply(ctx context.Context, files []render.File) (Result, error)
 	started := time.Now()
 	res := Result{Action: None}
 	err := t.apply(ctx, files, &res)
+	if !res.since.IsZero() {
+		started = res.since
+	}
 	res.Elapsed = time.Since(started)
 	return res, err
 }
@@ -249,11 +256,18 @@ func (t *Target) Diff(files []render.File) ([]Change, error) {
 	return changes(have, want), nil
 }
 
-// Close stops what is under way and gives the folder free. The proxy goes on.
+// Close stops what is under way, a reload after a moment, and gives the folder free. The proxy goes on.
 func (t *Target) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	t.awaitLoading(ctx)
+	if _, err := t.Attend(ctx); err != nil {
+		t.log.Warn("the last reload did not come to a good end", "err", err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.background.end()
+	t.verdict, t.loading = nil, nil // The journal of a reload stays: the next start finishes it.
 	if t.timer != nil {
 		t.timer.Stop()
 	}

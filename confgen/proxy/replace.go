@@ -42,6 +42,9 @@ func (p *pass) replace(ctx context.Context, j *journal) error {
 		return p.refused(ctx, err)
 	}
 	err = p.load(ctx, base)
+	if p.res.Deferred != "" {
+		return err
+	}
 	var rejected *RejectedError
 	if !errors.As(err, &rejected) {
 		return err
@@ -120,7 +123,15 @@ func (p *pass) load(ctx context.Context, base tree) error {
 	p.reached("committed")
 	p.disk = p.want
 	p.reloaded = time.Now()
+	if p.loadsBeside(base) {
+		return p.beginLoad(ctx, j, base)
+	}
 	attempts, err := p.driver.reload(ctx, p.want, p.status)
+	return p.conclude(ctx, j, base, attempts, err)
+}
+
+// conclude acts on how a reload went.
+func (p *pass) conclude(ctx context.Context, j *journal, base tree, attempts int, err error) error {
 	p.reloaded = time.Now()
 	p.res.Reloads += attempts
 	p.res.Action = Reload

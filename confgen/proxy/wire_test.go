@@ -21,7 +21,6 @@ import (
 // maintenance, and can be told to
 // fail in ways that a real one only has on a bad day, or in versions that are not at hand.
 type fakeHAProxy struct {
-	t      *testing.T
 	dir    string
 	stop   func()
 	worker *worker // that runs now, if it is one with servers
@@ -36,6 +35,8 @@ type fakeHAProxy struct {
 	lose    int    // so many reloads do nothing
 	broken  string // a configuration with this does not load
 	mute    string // commands with this get no answer
+	held    bool   // reloads begin, and come to their end when they are released
+	begun   []byte // what one that is held has read
 }
 
 func newFakeHAProxy(t *testing.T) *fakeHAProxy {
@@ -44,7 +45,7 @@ func newFakeHAProxy(t *testing.T) *fakeHAProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fakeHAProxy{t: t, dir: dir, pid: 100, worker: &worker{}}
+	f := &fakeHAProxy{dir: dir, pid: 100, worker: &worker{}}
 	var done sync.WaitGroup
 	var listeners []net.Listener
 	for name, prompt := range map[string]string{"stats.sock": "", "master.sock": "master"} {
@@ -106,6 +107,28 @@ func (f *fakeHAProxy) reload() string {
 		return ""
 	}
 	data, err := os.ReadFile(filepath.Join(f.dir, "haproxy.cfg"))
+	if f.held {
+		if f.begun == nil {
+			f.begun = data
+		}
+		return ""
+	}
+	return f.load(data, err)
+}
+
+// release ends the reload that is held: with what it read when it began, or with what is there now.
+func (f *fakeHAProxy) release(early bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	data, err := f.begun, error(nil)
+	if !early {
+		data, err = os.ReadFile(filepath.Join(f.dir, "haproxy.cfg"))
+	}
+	f.held, f.begun = false, nil
+	f.load(data, err)
+}
+
+func (f *fakeHAProxy) load(data []byte, err error) string {
 	if err != nil || f.broken != "" && strings.Contains(string(data), f.broken) {
 		if f.newer {
 			return "Success=0\n--\n[ALERT] (1) : config : " + f.broken + "\n"
@@ -119,7 +142,7 @@ func (f *fakeHAProxy) reload() string {
 		f.running = m[1]
 	}
 	f.worker = &worker{asked: map[string]int{}}
-	f.worker.load(f.t, filepath.Join(f.dir, "haproxy.cfg"))
+	f.worker.read(data)
 	if f.newer {
 		return "Success=1\n--\n"
 	}
