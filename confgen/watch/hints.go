@@ -13,8 +13,9 @@ const pollHints = "kv/" + consul.HintPrefix
 
 // hints are what registrators say of their last changes.
 type hints struct {
-	seen map[string]uint64 // index by key; nil before the first answer
-	err  error             // why they cannot be read now
+	seen map[string]uint64    // index by key; nil before the first answer
+	last map[string]time.Time // the time of each node's last hint
+	err  error                // why they cannot be read now
 }
 
 // pollHints follows what registrators say. Nothing waits for it: a service that no hint names, or
@@ -39,9 +40,13 @@ func (w *Watcher) pollHints(ctx context.Context) error {
 func (k *keeper) hinted(pairs api.KVPairs) {
 	first := k.hints.seen == nil
 	seen := make(map[string]uint64, len(pairs))
+	last := k.hints.last
+	if first {
+		last = map[string]time.Time{}
+	}
 	for _, pair := range pairs {
 		seen[pair.Key] = pair.ModifyIndex
-		if first || k.hints.seen[pair.Key] == pair.ModifyIndex {
+		if k.hints.seen[pair.Key] == pair.ModifyIndex {
 			continue
 		}
 		hint, err := consul.ReadHint(pair.Value)
@@ -49,8 +54,13 @@ func (k *keeper) hinted(pairs api.KVPairs) {
 			k.log.Debug("no hint", "key", pair.Key, "err", err)
 			continue
 		}
+		names := hint.After(last[hint.Node])
+		last[hint.Node] = hint.Time
+		if first {
+			continue
+		}
 		k.counts.Hints++
-		for _, name := range hint.Services {
+		for _, name := range names {
 			if s := k.services[name]; s != nil && !s.shows(pair.ModifyIndex) {
 				k.want(name)
 			}
@@ -59,7 +69,7 @@ func (k *keeper) hinted(pairs api.KVPairs) {
 	if k.hints.err != nil {
 		k.log.Info("hints of registrators can be read again")
 	}
-	k.hints = hints{seen: seen}
+	k.hints = hints{seen: seen, last: last}
 }
 
 func (k *keeper) hintsFailed(err error) {

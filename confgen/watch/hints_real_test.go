@@ -18,7 +18,9 @@ func TestWatch_aHintSparesTheSearch(t *testing.T) {
 	server := testbed.Consul(t)
 	c := server.Client
 	hint := func() *api.TxnOp {
-		value, err := consul.Hint{Node: "n1", Services: []string{"web"}}.Value(time.Now())
+		h := consul.NewHint("n1", time.Now())
+		h.Add("web", time.Now())
+		value, err := h.Value()
 		if err != nil {
 			t.Fatal(err)
 		}

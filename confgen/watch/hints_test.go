@@ -30,7 +30,7 @@ func deaf(f *fakeConsul) {
 
 func TestWatch_aHintIsEnough(t *testing.T) {
 	f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}, "api": {"10.2.0.1"}})
-	f.set(func() { f.hint("n1", `{"node":"n1","services":["api"]}`) })
+	f.set(func() { f.hint("n1", `{"node":"n1","time":"2026-01-01T00:00:00Z","services":{"api":0}}`) })
 	w := follow(t, Options{mode: Aggregate}, f.URL)
 	w.sees("start", instances("web", "10.1.0.1:80 passing"))
 	deaf(f)
@@ -40,7 +40,7 @@ func TestWatch_aHintIsEnough(t *testing.T) {
 	f.set(func() {
 		f.services["web"] = append(f.services["web"], "10.1.0.2")
 		f.services["api"] = append(f.services["api"], "10.2.0.2")
-		f.hint("n1", `{"node":"n1","services":["web","unheard-of"]}`)
+		f.hint("n1", `{"node":"n1","time":"2026-01-01T00:00:01Z","services":{"web":0,"unheard-of":0,"api":1000}}`)
 	})
 	v := w.sees("what the hint names", instances("web", "10.1.0.1:80 passing", "10.1.0.2:80 passing"))
 	if err := instances("api", "10.2.0.1:80 passing")(v); err != nil {
@@ -87,7 +87,7 @@ func TestWatch_withoutHints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}})
-			f.set(func() { f.hint("n1", `{"node":"n1","services":["web"]}`) })
+			f.set(func() { f.hint("n1", `{"node":"n1","time":"2026-01-01T00:00:00Z","services":{"web":0}}`) })
 			hinder(f)
 			w := follow(t, Options{mode: Aggregate}, f.URL)
 			w.sees("start", instances("web", "10.1.0.1:80 passing"))

@@ -127,7 +127,10 @@ func hint(b testing.TB, changed *api.ServiceTxnOp) api.TxnOps {
 	if os.Getenv("HINTS") == "no" {
 		return nil
 	}
-	value, err := consul.Hint{Node: changed.Node, Services: []string{changed.Service.Service}}.Value(time.Now())
+	now := time.Now()
+	h := consul.NewHint(changed.Node, now)
+	h.Add(changed.Service.Service, now)
+	value, err := h.Value()
 	if err != nil {
 		b.Fatal(err)
 	}

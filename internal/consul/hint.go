@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 )
 
@@ -21,12 +22,37 @@ const hintKeys = 64
 // It is no more than a hint: the next one may overwrite it before anybody has read it, and a service
 // that none names is found all the same.
 type Hint struct {
-	Node     string   `json:"node"`
-	Services []string `json:"services"`
+	Node string `json:"node"`
 
 	// Time is when it was written. It tells two hints on the same services apart: Consul takes a value
 	// that stands there already for no change, and tells nobody.
 	Time time.Time `json:"time"`
+
+	// Services says how long before that each was written last, in milliseconds: some are there from
+	// earlier hints, for those who have missed them.
+	Services map[string]int64 `json:"services"`
+}
+
+// NewHint returns a hint that is written now.
+func NewHint(node string, now time.Time) Hint {
+	return Hint{Node: node, Time: now.UTC(), Services: map[string]int64{}}
+}
+
+// Add names a service that was written at a time.
+func (h Hint) Add(service string, at time.Time) {
+	h.Services[service] = max(0, h.Time.Sub(at).Milliseconds())
+}
+
+// After returns the services that were written after a time, sorted.
+func (h Hint) After(t time.Time) []string {
+	var list []string
+	for name, age := range h.Services {
+		if h.Time.Add(-time.Duration(age) * time.Millisecond).After(t) {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // HintKey returns the key of a node.
@@ -36,11 +62,8 @@ func HintKey(node string) string {
 	return fmt.Sprintf("%s%02x", HintPrefix, h.Sum32()%hintKeys)
 }
 
-// Value returns what is to stand at the key from now on.
-func (h Hint) Value(now time.Time) ([]byte, error) {
-	h.Time = now.UTC()
-	return json.Marshal(h)
-}
+// Value returns what stands at the key.
+func (h Hint) Value() ([]byte, error) { return json.Marshal(h) }
 
 // ReadHint reads what stands at a key.
 func ReadHint(value []byte) (Hint, error) {

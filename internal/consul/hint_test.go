@@ -10,15 +10,31 @@ import (
 )
 
 func TestHint(t *testing.T) {
-	now := time.Unix(1_800_000_000, 123)
-	want := Hint{Node: "app-1", Services: []string{"web", "a \"b\""}, Time: now.UTC()}
-	value, err := want.Value(now)
+	now := time.Unix(1_800_000_000, 123_456_789)
+	want := NewHint("app-1", now)
+	want.Add("web", now)
+	want.Add(`a "b"`, now.Add(-1500*time.Millisecond))
+	want.Add("from a clock that was put back", now.Add(time.Second))
+	value, err := want.Value()
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadHint(value)
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	for _, c := range []struct {
+		after time.Time
+		want  []string
+	}{
+		{time.Time{}, []string{`a "b"`, "from a clock that was put back", "web"}},
+		{now.Add(-1500*time.Millisecond - time.Microsecond), []string{`a "b"`, "from a clock that was put back", "web"}},
+		{now.Add(-time.Second), []string{"from a clock that was put back", "web"}},
+		{now, nil},
+	} {
+		if d := cmp.Diff(c.want, got.After(c.after)); d != "" {
+			t.Errorf("after %s (-want +got):\n%s", c.after, d)
+		}
 	}
 	if _, err := ReadHint([]byte("web")); err == nil {
 		t.Error("somebody else's words are taken for a hint")

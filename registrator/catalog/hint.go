@@ -71,11 +71,11 @@ func (c *Client) hint(rows []unit, now time.Time) []unit {
 	if len(services) == 0 || ops >= maxOps || size > maxBytes || rows[0].alone() || now.Before(c.hints.until) {
 		return nil
 	}
-	h := consul.Hint{Node: c.opt.Node.Name}
+	h := consul.NewHint(c.opt.Node.Name, now)
 	for _, w := range remember(c.hints.recent, services, now) {
-		h.Services = append(h.Services, w.name)
+		h.Add(w.name, w.at)
 	}
-	value, err := h.Value(now)
+	value, err := h.Value()
 	if err != nil {
 		c.refuseHint(err, now)
 		return nil

@@ -38,7 +38,7 @@ func TestApply_hintReal(t *testing.T) {
 					answers <- err.Error()
 					return
 				}
-				answers <- fmt.Sprint(h.Node, " ", h.Services)
+				answers <- fmt.Sprint(h.Node, " ", h.After(time.Time{}))
 			}
 		})
 	}()
@@ -85,7 +85,7 @@ func TestApply_hintReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, err := consul.ReadHint(key.Value)
-	if err != nil || !slices.Contains(h.Services, names[len(names)-1]) {
+	if err != nil || !slices.Contains(h.After(time.Time{}), names[len(names)-1]) {
 		t.Errorf("the last hint is %+v, %v", h, err)
 	}
 }

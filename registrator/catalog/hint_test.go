@@ -69,7 +69,7 @@ func (f *fakeConsul) hinted() []string {
 	if err != nil || h.Node != "hostname" {
 		f.t.Errorf("%+v, %v", h, err)
 	}
-	return h.Services
+	return h.After(time.Time{})
 }
 
 func (f *fakeConsul) hints(what string, want ...string) {
@@ -91,7 +91,7 @@ func TestApply_hint(t *testing.T) {
 	done(t, c, plan("a", "b"))
 	f.hints("two rows", "a", "b")
 	done(t, c, plan("a", "b", "c"))
-	f.hints("and one more, at once", "c", "a", "b")
+	f.hints("and one more, at once", "a", "b", "c")
 	forget()
 	done(t, c, plan("a", "c"))
 	f.hints("a row that goes", "b")
@@ -99,7 +99,7 @@ func TestApply_hint(t *testing.T) {
 	renamed := plan("a", "c")
 	renamed.Registrations[0].Name = "z"
 	done(t, c, renamed)
-	f.hints("a row of another name", "z", "a")
+	f.hints("a row of another name", "a", "z")
 
 	f.take()
 	for range 5 {
@@ -146,7 +146,7 @@ func TestApply_hintOfTaggedAddresses(t *testing.T) {
 	p := bothFamilies(plan("a"))
 	p.Registrations = append(p.Registrations, row("b"))
 	done(t, c, p)
-	f.hints("the transaction after it", "b", "a")
+	f.hints("the transaction after it", "a", "b")
 }
 
 // TestApply_noHintCostsNoRow takes the right to write hints away, and gives it back.
@@ -205,7 +205,7 @@ func TestApply_anErrorMayBeTheHints(t *testing.T) {
 	f.hints("left out after an error")
 	c.hints.until = time.Now() // as a second does
 	done(t, c, plan("a", "b"))
-	f.hints("written again", "b", "a")
+	f.hints("written again", "a", "b")
 }
 
 // TestHint_room leaves the hint out where a transaction is as large as Consul lets it be.
