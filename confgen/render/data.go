@@ -91,7 +91,7 @@ func (v virtualServerData) id() string {
 
 func (v virtualServerData) same(p part) bool {
 	o, ok := p.(virtualServerData)
-	return ok && v.alike(o.VirtualServer) && slices.Equal(v.Names, o.Names)
+	return ok && v.alike(&o.VirtualServer) && slices.Equal(v.Names, o.Names)
 }
 
 func newData(v View) (*data, error) {

@@ -14,22 +14,23 @@ import (
 // for $server_name.
 func shared(list []VirtualServer) []VirtualServer {
 	seed := maphash.MakeSeed()
-	alike := make(map[uint64][]int, len(list)) // places in blocks
-	blocks := make([]VirtualServer, 0, len(list))
-next:
+	places := make(map[uint64]int, len(list)) // in blocks
+	blocks := list[:0]
 	for _, v := range list {
-		if len(v.Names) == 0 || v.raw() {
+		sum, raw := v.sum(seed)
+		if len(v.Names) == 0 || raw {
 			blocks = append(blocks, v)
 			continue
 		}
-		sum := v.sum(seed)
-		for _, i := range alike[sum] {
-			if b := &blocks[i]; b.alike(v) {
-				b.Names = append(b.Names, v.Names...)
-				continue next
-			}
+		i, known := places[sum]
+		for ; known && !blocks[i].alike(&v); i, known = places[sum] {
+			sum++ // two that differ have one sum
 		}
-		alike[sum] = append(alike[sum], len(blocks))
+		if known {
+			blocks[i].Names = append(blocks[i].Names, v.Names...)
+			continue
+		}
+		places[sum] = len(blocks)
 		blocks = append(blocks, v)
 	}
 	for i := range blocks {
@@ -39,36 +40,39 @@ next:
 }
 
 // alike reports whether two server blocks differ at most in their names.
-func (v VirtualServer) alike(o VirtualServer) bool {
+func (v *VirtualServer) alike(o *VirtualServer) bool {
 	return v.Entrypoint == o.Entrypoint && v.TLS == o.TLS && v.Here == o.Here && v.Regex == o.Regex &&
 		slices.EqualFunc(v.Locations, o.Locations, Location.same) &&
 		slices.EqualFunc(v.Named, o.Named, Location.same) &&
 		slices.EqualFunc(v.Targets, o.Targets, Location.same)
 }
 
-// raw reports whether a label has put lines of its own into the block.
-func (v VirtualServer) raw() bool {
-	for l := range v.all {
-		if l.Options != nil && len(l.Options.Snippet) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// sum is the same for blocks that are alike, and rarely for others.
-func (v VirtualServer) sum(seed maphash.Seed) uint64 {
+// sum is the same for blocks that are alike, and rarely for others. It reports as well whether a
+// label has put raw lines into the block.
+func (v *VirtualServer) sum(seed maphash.Seed) (sum uint64, raw bool) {
 	var h maphash.Hash
 	h.SetSeed(seed)
-	write := func(words ...string) {
-		for _, word := range words {
-			_, _ = h.WriteString(word) // which never fails
-			_ = h.WriteByte(0)
-		}
+	write(&h, v.TLS.Certificate)
+	for _, list := range [][]Location{v.Locations, v.Named, v.Targets} {
+		raw = sumLocations(&h, list) || raw
 	}
-	write(v.TLS.Certificate, v.TLS.Authority)
-	for l := range v.all {
-		write(l.Match, l.Path, l.Backend, l.Decides)
+	return h.Sum64(), raw
+}
+
+func sumLocations(h *maphash.Hash, list []Location) (raw bool) {
+	for i := range list {
+		l := &list[i]
+		write(h, l.Match)
+		write(h, l.Path)
+		write(h, l.Backend)
+		write(h, l.Decides)
+		raw = raw || l.Options != nil && len(l.Options.Snippet) > 0
+		raw = sumLocations(h, l.Inner) || raw
 	}
-	return h.Sum64()
+	return raw
+}
+
+func write(h *maphash.Hash, word string) {
+	_, _ = h.WriteString(word) // which never fails
+	_ = h.WriteByte(0)
 }
