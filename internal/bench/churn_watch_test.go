@@ -189,7 +189,7 @@ func parseState(answer string) (now view, generation string, err error) {
 		}
 		// be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight … srv_port (19th)
 		f := strings.Fields(line)
-		if len(f) < 19 || strings.HasPrefix(line, "#") {
+		if len(f) < 19 || strings.HasPrefix(line, "#") || strings.HasPrefix(f[1], "_") {
 			continue
 		}
 		admin, err := strconv.Atoi(f[6])
@@ -268,6 +268,8 @@ func parseFile(text string) (says view, generation string) {
 			generation = strings.Trim(strings.ReplaceAll(f[2], `\n`, ""), `"`)
 		case f[0] == "backend", f[0] == "upstream":
 			backend = strings.Trim(f[1], `"'`)
+		case strings.HasPrefix(backend, "_"): // HAProxy's own, of which the catalog says nothing
+			continue
 		case f[0] == "server" && f[1] != "{":
 			key, state := fileServer(backend, f)
 			says[key] = state
