@@ -16,6 +16,10 @@ import (
 // loses a signal that comes while it still handles the one before.
 const resend = 2 * time.Second
 
+// quickReload is how long a reload is looked at often: a small one takes 50 to 150 ms, and changes of
+// servers that have just missed it wait for its end.
+const quickReload = 300 * time.Millisecond
+
 // reload asks for a reload until the master lists a new worker and that worker reports the
 // generation of t. The first answer of the new worker alone would be too early: the master is
 // not ready for the next reload before it lists it.
@@ -68,7 +72,7 @@ func (r *reloading) count(ctx context.Context) error {
 }
 
 func (r *reloading) run(ctx context.Context) error {
-	interval := 5 * time.Millisecond
+	interval, began := 5*time.Millisecond, time.Now()
 	var asked time.Time
 	for {
 		if asked.IsZero() || time.Since(asked) > resend {
@@ -87,7 +91,9 @@ func (r *reloading) run(ctx context.Context) error {
 		if err := reconcile.Sleep(ctx, interval); err != nil {
 			return err
 		}
-		interval = min(interval*5/4, 50*time.Millisecond)
+		if time.Since(began) > quickReload {
+			interval = min(interval*5/4, 50*time.Millisecond)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ func BenchmarkStartToAnswer(b *testing.B) {
 	for _, c := range chains(b) {
 		b.Run(c.name, func(b *testing.B) {
 			l := newLab(b)
+			l.round = 4
 			c.start(l)
 			l.running(2)
 			took := make([]time.Duration, 0, b.N)

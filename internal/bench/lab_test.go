@@ -6,6 +6,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -33,6 +34,7 @@ type lab struct {
 	front  string // host:port of the front end
 	host   string // that it is asked for
 	number int    // of containers made
+	round  int    // questions without a pause; askRound when zero
 }
 
 func newLab(b testing.TB, dockerd ...string) *lab {
@@ -140,7 +142,7 @@ func (l *lab) answers(within time.Duration, enough func(servedBy string) bool) b
 			continue
 		}
 		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		done := askOver(conn, l.host, enough)
+		done := l.askOver(conn, enough)
 		_ = conn.Close()
 		if done {
 			return true
@@ -150,15 +152,16 @@ func (l *lab) answers(within time.Duration, enough func(servedBy string) bool) b
 	return false
 }
 
-// askRound is how many questions follow each other without a pause: enough to come to every server of
-// a service, so that a new one is met in the first round that it has a part in.
+// askRound is how many questions follow each other without a pause: enough to come to every one of
+// ten servers of a service and a new one, so that this is met in the first round that it has a part
+// in. Where there are fewer, fewer take less of the processor that is measured.
 const askRound = 16
 
 // askOver asks over one connection until that fails or enough says so.
-func askOver(conn net.Conn, host string, enough func(string) bool) bool {
+func (l *lab) askOver(conn net.Conn, enough func(string) bool) bool {
 	r := bufio.NewReader(conn)
 	for asked := 1; ; asked++ {
-		if _, err := fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+		if _, err := fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", l.host); err != nil {
 			return false
 		}
 		resp, err := http.ReadResponse(r, nil)
@@ -176,7 +179,7 @@ func askOver(conn net.Conn, host string, enough func(string) bool) bool {
 		if by == "" {
 			return false // an error page: let the others have the processor
 		}
-		if asked%askRound == 0 {
+		if asked%cmp.Or(l.round, askRound) == 0 {
 			time.Sleep(time.Millisecond) // as well: what is measured is no load test
 		}
 	}
