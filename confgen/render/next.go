@@ -14,7 +14,7 @@ const socketMost = 90
 func (d *data) NextSocket(entrypoint string) string {
 	stats := d.Settings.StatsSocket
 	next := strings.TrimSuffix(stats, ".sock") + "-next-" + entrypoint + ".sock"
-	if !path.IsAbs(stats) || len(next) > socketMost {
+	if !path.IsAbs(stats) || len(next) > socketMost || strings.Contains(next, ",") { // it is one of a list
 		return ""
 	}
 	return next
