@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -40,7 +41,11 @@ func askGRPC(ctx context.Context, k service.Check) (service.Status, string) {
 	}
 	if err != nil {
 		s := status.Convert(err)
-		return service.Critical, fmt.Sprintf("%s: %s: %s", asked, s.Code(), localPort.ReplaceAllString(s.Message(), ""))
+		if s.Code() == codes.DeadlineExceeded {
+			// The server heard of the deadline, and may end the call a moment before it has passed here.
+			return service.Critical, unanswered(k)
+		}
+		return service.Critical, fmt.Sprintf("%s: %s: %s", asked, s.Code(), sameWords(s.Message()))
 	}
 	if answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 		return service.Critical, asked + ": " + answer.GetStatus().String()
@@ -48,8 +53,13 @@ func askGRPC(ctx context.Context, k service.Check) (service.Status, string) {
 	return service.Passing, asked + ": " + answer.GetStatus().String()
 }
 
-// localPort is our end of a connection, as Go's errors name it. It would make the same failure look
-// new every time.
+// sameWords takes out of a message what would make the same failure look new every time: our end of a
+// connection, and whether a server that hangs up is seen to end or to reset it, which is chance.
+func sameWords(message string) string {
+	return strings.ReplaceAll(localPort.ReplaceAllString(message, ""), "connection reset by peer", "EOF")
+}
+
+// localPort is our end of a connection, as Go's errors name it.
 var localPort = regexp.MustCompile(`[0-9a-fA-F.:\[\]]+:[0-9]+->`)
 
 func dialTCP(ctx context.Context, address string) (net.Conn, error) {

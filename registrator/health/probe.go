@@ -35,10 +35,13 @@ func (r *Runner) ask(ctx context.Context, k service.Check, env []string) (servic
 		status, output = r.askInside(ctx, k, env)
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		status, output = service.Critical, fmt.Sprintf("no answer within %s", k.Timeout)
+		status, output = service.Critical, unanswered(k)
 	}
 	return status, oneLine(output)
 }
+
+// unanswered says that the time was over before there was an answer.
+func unanswered(k service.Check) string { return fmt.Sprintf("no answer within %s", k.Timeout) }
 
 // askHTTP is passing at 2xx, warning at 429, critical at all else, as Consul's own check is. Every
 // request has a connection of its own: an old one says nothing about a new one.
