@@ -127,7 +127,7 @@ func TestRender_F70_sharedServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, hosts := range []string{"b.test,c.test", "a.test,b.test,c.test", "b.test,c.test", "c.test", "b.test"} {
+	for _, hosts := range []string{"b.test,c.test", "b.test", "b.test,c.test", "a.test,b.test,c.test", "b.test,c.test", "c.test", "b.test"} {
 		v := render.View{Settings: render.DefaultSettings(), Table: route.Build(routetest.Snapshot(t,
 			"web n 10.0.0.1:80 passing 1 fairway-host="+hosts+"\napi n 10.0.0.2:80 passing 1 fairway-host=api.test"), route.Settings{Proxy: "nginx"})}
 		files, err := r.Render(v)
