@@ -303,7 +303,7 @@ func TestDryRun_F8_diff(t *testing.T) {
 	r.register("web", r.web("a"), "passing", host("cluster.test"))
 	args := []string{"--dry-run", "--diff", "--stats-user", "me", "--stats-password", "hunter2"}
 	code, out := r.once(args...)
-	if code != exitDifferent || !strings.Contains(out, "--- /dev/null\n+++ b/haproxy.cfg") || !strings.Contains(out, "+web/cluster.test/ web") {
+	if code != exitDifferent || !strings.Contains(out, "--- /dev/null\n+++ b/haproxy.cfg") || !strings.Contains(out, "+web/cluster.test/ #") {
 		t.Errorf("new: %d\n%s", code, out)
 	}
 	if strings.Contains(out, "hunter2") {

@@ -16,7 +16,8 @@ type data struct {
 	compiled map[string]*regexp.Regexp
 	live     map[string]bool // backends with a server that takes requests
 	options  map[string]*route.Options
-	groups   map[string]Group // HAProxy: by the keys whose routes have conditions
+	numbers  map[string]string // HAProxy: "#5" for the backends that haproxy.cfg has a number of, by name
+	groups   map[string]Group  // HAProxy: by the keys whose routes have conditions
 
 	decisions map[string]Decision // nginx: what locations leave to the request, by name
 
@@ -39,7 +40,7 @@ func (b backendData) id() string { return b.Name }
 
 func (b backendData) same(p part) bool {
 	o, ok := p.(backendData)
-	return ok && b.Name == o.Name && b.Service == o.Service && sameServers(b.Servers, o.Servers) && (b.Options == o.Options || b.Options.Equal(o.Options))
+	return ok && b.Name == o.Name && b.ID == o.ID && b.Service == o.Service && sameServers(b.Servers, o.Servers) && (b.Options == o.Options || b.Options.Equal(o.Options))
 }
 
 // sameServers reports whether two lists are equal. Those of services that have not changed are one.

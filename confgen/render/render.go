@@ -117,6 +117,9 @@ func (r *Renderer) Render(v View) ([]File, error) {
 			return nil, err
 		}
 		r.sizes[name] = out.Len() + out.Len()/64 // the next is likely to be about as long
+		if name == mainFile+Extension {
+			data.numbers = numbersIn(out.Bytes())
+		}
 		files = append(files, File{Path: strings.TrimSuffix(name, Extension), Data: out.Bytes()})
 	}
 	r.forget()

@@ -77,6 +77,38 @@ func TestUserTemplates(t *testing.T) {
 	})
 }
 
+// Maps say a backend by its number only where haproxy.cfg gives it that: a block of the user's own,
+// or a whole file, may have been written before there were any.
+func TestUserTemplates_withoutNumbers(t *testing.T) {
+	v := someView(t)
+	for name, tt := range map[string]struct {
+		own    fs.FS
+		number bool
+	}{
+		"no template": {folder(), true},
+		"a block that prints the number": {
+			folder("mine.tmpl", `{{define "backend"}}`+"\n"+`backend {{.Name}}{{"\n    id "}}{{.ID}}{{end}}`), true,
+		},
+		"a block without": {folder("mine.tmpl", `{{define "backend"}}`+"\n"+`backend {{.Name}}{{end}}`), false},
+		"a file without":  {folder("haproxy.cfg.tmpl", "global\n{{range .Backends}}\nbackend {{.Name}}\n    mode http\n    id {{.ID}}\n{{end}}"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var want strings.Builder
+			for _, r := range v.Routes {
+				target := r.Backend
+				if tt.number {
+					i := slices.IndexFunc(v.Backends, func(b route.Backend) bool { return b.Name == r.Backend })
+					target = fmt.Sprintf("#%d", v.Backends[i].ID)
+				}
+				fmt.Fprintf(&want, "web/%s/ %s\n", r.Host, target)
+			}
+			if diff := cmp.Diff(want.String(), one(t, v, append(templates.HAProxy(), tt.own)...)["maps/prefix.map"]); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // The block of a server needs no more than what it once needed: blocks that were copied then go on.
 func TestUserTemplates_theServerBlockAlone(t *testing.T) {
 	v := someView(t)

@@ -30,6 +30,7 @@ func (b *builder) build(s Snapshot) Table {
 	handshakes := b.handshakes(routes)
 	sortProblems(b.problems)
 	slices.SortFunc(b.backends, func(x, y Backend) int { return cmp.Compare(x.Name, y.Name) })
+	numberBackends(b.backends)
 	return Table{
 		Entrypoints: slices.Clone(b.set.Entrypoints),
 		Routes:      routes,

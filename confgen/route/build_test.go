@@ -2,7 +2,9 @@ package route_test
 
 import (
 	"fmt"
+	"hash/fnv"
 	"maps"
+	"strconv"
 	"testing"
 
 	"fairway/confgen/route"
@@ -56,4 +58,57 @@ func TestBuildLeavesSnapshot(t *testing.T) {
 	if table.Entrypoints[0] != (route.Entrypoint{Name: "web", Port: 80}) || len(table.Backends) != 2 {
 		t.Errorf("%+v", table)
 	}
+}
+
+// TestBackendIDs wants numbers that follow from the name alone, and none for two names that would
+// have the same.
+func TestBackendIDs(t *testing.T) {
+	twins := sameNumber(t)
+	numbers := func(names ...string) map[string]int {
+		var s route.Snapshot
+		for i, name := range names {
+			s.Services = append(s.Services, route.Service{Name: name, Instances: []route.Instance{{
+				ID: name, Node: "n", Address: "192.0.2.1", Port: 80, Status: route.Passing, Created: uint64(i), Meta: map[string]string{"fairway-host": name + ".test"},
+			}}})
+		}
+		got := map[string]int{}
+		for _, b := range route.Build(s, route.Settings{}).Backends {
+			got[b.Name] = b.ID
+		}
+		return got
+	}
+	alone := numbers("web")["web"]
+	if alone < 1 || alone > 1<<31-1 {
+		t.Errorf("the number of web is %d", alone)
+	}
+	for _, others := range [][]string{{"api", "zoo"}, {"zoo", "api"}, twins} {
+		if got := numbers(append([]string{"web"}, others...)...); got["web"] != alone {
+			t.Errorf("beside %s the number of web is %d and not %d", others, got["web"], alone)
+		}
+	}
+	got := numbers("web", twins[0], twins[1])
+	if got[twins[0]] != 0 || got[twins[1]] != 0 {
+		t.Errorf("%s would have the same number, and have %d and %d", twins, got[twins[0]], got[twins[1]])
+	}
+	if one := numbers(twins[0])[twins[0]]; one == 0 {
+		t.Errorf("%s has no number where it is alone", twins[0])
+	}
+}
+
+// sameNumber finds two names whose hashes are the same.
+func sameNumber(t *testing.T) []string {
+	t.Helper()
+	names := map[uint32]string{}
+	for i := range 1 << 20 {
+		name := "s" + strconv.Itoa(i*7919)
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(name))
+		at := h.Sum32() % (1<<31 - 1)
+		if other, taken := names[at]; taken {
+			return []string{other, name}
+		}
+		names[at] = name
+	}
+	t.Fatal("no two of a million names have the same number")
+	return nil
 }

@@ -12,6 +12,7 @@ const (
 	defaultWeight = 100
 	maxWeight     = 256
 	maxServerID   = 1<<20 - 1 // HAProxy hashes by the low 20 bits of the id
+	maxBackendID  = 1<<31 - 1
 )
 
 // address checks that a proxy can send to an instance at all.
@@ -175,6 +176,21 @@ func numberServers(list []Server) {
 			id = id%maxServerID + 1
 		}
 		list[i].ID = id
+	}
+}
+
+// numberBackends gives each backend the hash of its name, as numberServers does. A backend never
+// takes another number because one comes or goes: a number that two names share is nobody's.
+func numberBackends(list []Backend) {
+	first := make(map[int]int, len(list)) // number → the first that has it
+	for i := range list {
+		id := int(hash(list[i].Name)%maxBackendID) + 1
+		j, shared := first[id]
+		if !shared {
+			first[id], list[i].ID = i, id
+			continue
+		}
+		list[i].ID, list[j].ID = 0, 0
 	}
 }
 

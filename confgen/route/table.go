@@ -79,6 +79,7 @@ type Foreign struct {
 // Backend is a set of servers that share settings.
 type Backend struct {
 	Name    string // [a-z0-9._-], safe in both proxies' configurations and in file names
+	ID      int    // stable number, 1 … 2^31-1, derived from Name; 0 where two names give the same
 	Service string // the Consul service
 	Servers []Server
 	Options *Options  // nil when its labels ask for nothing more
