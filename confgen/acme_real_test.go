@@ -4,8 +4,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,9 +106,12 @@ func TestRun_acme(t *testing.T) {
 	}
 	renew()
 	first := served("")
-	if code, _ := get(t, fmt.Sprintf("http://127.0.0.1:%d/", r.port), "shop.test"); code == 200 {
-		t.Error("clients are not sent to TLS")
-	}
+	testbed.Eventually(t, 5*time.Second, "clients are sent to TLS", func() error { // a map, which comes after the certificate
+		if code, _ := get(t, fmt.Sprintf("http://127.0.0.1:%d/", r.port), "shop.test"); code == http.StatusOK {
+			return errors.New("the service has answered")
+		}
+		return nil
+	})
 	renew()
 	served(first)
 }

@@ -40,10 +40,13 @@ func TestRun_rollback(t *testing.T) {
 			return nil
 		})
 	}
-	out, err := r.command("rollback", "--dir", r.dir, "--list")
-	if err != nil || !strings.HasPrefix(out, "1  ") {
-		t.Fatalf("%q, %v", out, err)
-	}
+	var out string
+	testbed.Eventually(t, 10*time.Second, "what ran before is kept", func() (err error) { // once the reload is confirmed
+		if out, err = r.command("rollback", "--dir", r.dir, "--list"); err == nil && !strings.HasPrefix(out, "1  ") {
+			err = fmt.Errorf("it lists %q", out)
+		}
+		return err
+	})
 	if out, err := r.command("release", "--dir", r.dir); err == nil {
 		t.Errorf("released nothing: %q", out)
 	}
