@@ -214,10 +214,10 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 	ctx, refuse := context.WithCancelCause(ctx)
 	defer refuse(nil)
 	started := false
-	onePass := func(ctx context.Context) error {
+	onePass := func(ctx context.Context, pass func(context.Context) error) error {
 		ctx, cancel := daemon.Outlive(ctx, shutdownGrace)
 		defer cancel()
-		err := s.pass(ctx)
+		err := pass(ctx)
 		switch {
 		case err == nil && !started:
 			started = true
@@ -233,14 +233,14 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 		Failed: func(err error, retryIn time.Duration) {
 			p.d.Log.Debug("pass failed", "err", err, "retry_in", retryIn)
 		},
-	}, onePass)
+	}, func(ctx context.Context) error { return onePass(ctx, s.pass) })
 	if cause := context.Cause(ctx); catalog.NotOurs(cause) {
 		return cause
 	}
 	select {
 	case <-p.wake:
 		if started {
-			if err := onePass(ctx); err != nil {
+			if err := onePass(ctx, s.lookAndAct); err != nil {
 				p.d.Log.Warn("last pass failed", "err", err)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 // containers is what runs on this node.
 type containers interface {
 	Containers(ctx context.Context) (docker.Listing, error)
+	Glance(ctx context.Context) (docker.Listing, docker.Sight)
 }
 
 // rows is this node's part of the catalog.
@@ -38,23 +39,66 @@ type syncer struct {
 
 	dockerPart, consulPart, synced part
 
+	remembered *catalog.Observed // as the last pass left it; nil where it is not known for certain
+	glanced    time.Time         // when a glance was last acted upon
+
 	again *time.Timer // asks for a pass later
 }
 
 // pass is one look at both worlds and the writing of their difference. A failed read writes
-// nothing: it is never an empty world.
+// nothing: it is never an empty world. Where events say what has happened, a glance at that comes
+// first and is acted upon by what the last pass knew: a front end hears of a container that starts,
+// or is about to end, as soon as can be. What a glance does not see, or gets wrong since the
+// catalog is not what it was, the look finds that follows it. That one waits a moment, for which who
+// is waiting for what was written has the processors to himself.
 func (s *syncer) pass(ctx context.Context) error {
+	if s.remembered != nil {
+		started := time.Now()
+		switch listing, sight := s.docker.Glance(ctx); sight {
+		case docker.Clear:
+			s.glanced = started
+			if err := s.act(ctx, started, listing, *s.remembered); !errors.Is(err, errOutdated) {
+				return err
+			}
+		case docker.Still:
+			if started.Before(s.glanced.Add(docker.GlanceThen)) {
+				return nil // the look is due by then
+			}
+		case docker.Unclear:
+		}
+	}
+	return s.lookAndAct(ctx)
+}
+
+func (s *syncer) lookAndAct(ctx context.Context) error {
 	started := time.Now()
 	listing, observed, err := s.look(ctx)
 	if err != nil {
+		s.remembered = nil
 		return s.report.failed(err)
 	}
+	return s.act(ctx, started, listing, observed)
+}
+
+// errOutdated says that Consul did not take what would have been right for what was remembered.
+var errOutdated = errors.New("the catalog is not what it was")
+
+// act makes the catalog, which holds what was observed, equal to the containers.
+func (s *syncer) act(ctx context.Context, started time.Time, listing docker.Listing, observed catalog.Observed) error {
 	patience := s.swarm.Fill(listing.Containers, started)
 	plan := service.Desired(s.swarm.Mesh(listing.Containers, s.options), s.options)
 	plan, expiry := s.checks.Fill(plan, observed.Rows, started)
 	adopt := s.adopter.judge(&observed, plan, listing.Containers)
 	changes := service.Diff(observed.Rows, plan)
-	result, err := s.catalog.Apply(ctx, observed, s.words.freshen(changes, plan, started))
+	fresh := s.words.freshen(changes, plan, started)
+	result, err := s.catalog.Apply(ctx, observed, fresh)
+	after, certain := observed.After(fresh, result)
+	if s.remembered = nil; certain && err == nil && s.adopter == nil {
+		s.remembered = &after
+	}
+	if observed.Remembered && s.remembered == nil {
+		return errOutdated
+	}
 	if s.consulPart.Set(err); err != nil {
 		return s.report.failed(err)
 	}

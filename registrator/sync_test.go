@@ -35,19 +35,37 @@ func TestMain(m *testing.M) {
 type worlds struct {
 	listing  docker.Listing
 	listErr  error
+	sight    docker.Sight // of a glance, which tells the same as a listing
 	observed catalog.Observed
 	readErr  error
 	applied  []service.Changes
 	result   catalog.Result
 	applyErr error
+
+	asked    string // for what: L a listing, G a glance, O the catalog
+	outdated bool   // what is remembered of the catalog is refused
 }
 
-func (w *worlds) Containers(context.Context) (docker.Listing, error) { return w.listing, w.listErr }
+func (w *worlds) Containers(context.Context) (docker.Listing, error) {
+	w.asked += "L"
+	return w.listing, w.listErr
+}
 
-func (w *worlds) Observed(context.Context) (catalog.Observed, error) { return w.observed, w.readErr }
+func (w *worlds) Glance(context.Context) (docker.Listing, docker.Sight) {
+	w.asked += "G"
+	return w.listing, w.sight
+}
 
-func (w *worlds) Apply(_ context.Context, _ catalog.Observed, c service.Changes) (catalog.Result, error) {
+func (w *worlds) Observed(context.Context) (catalog.Observed, error) {
+	w.asked += "O"
+	return w.observed, w.readErr
+}
+
+func (w *worlds) Apply(_ context.Context, o catalog.Observed, c service.Changes) (catalog.Result, error) {
 	w.applied = append(w.applied, c)
+	if o.Remembered && w.outdated {
+		return catalog.Result{Refused: []catalog.Refused{{ID: "x", Err: errors.New("missing node registration")}}}, nil
+	}
 	return w.result, w.applyErr
 }
 
@@ -125,6 +143,91 @@ func TestPass_troubleIsToldOnceAndItsEnd(t *testing.T) {
 	if n := log.Count("all containers are registered"); n != 1 {
 		t.Errorf("the end was told %d times:\n%s", n, log)
 	}
+}
+
+// web is a container of a number, whose port is published.
+func web(n int) service.Container {
+	return service.Container{
+		ID: strings.Repeat(strconv.Itoa(n), 64), Name: "web-" + strconv.Itoa(n), Image: "web", State: service.Running, NetworkMode: "bridge",
+		Ports: []service.Port{{Number: 80, Protocol: "tcp", Bindings: []service.Binding{{IP: netip.IPv4Unspecified(), Port: uint16(8000 + n)}}}},
+	}
+}
+
+// TestPass_glance acts by a glance and by what it remembers where it may, and looks where it may not.
+func TestPass_glance(t *testing.T) { synctest.Test(t, testPassGlance) }
+
+func testPassGlance(t *testing.T) {
+	w := &worlds{observed: catalog.Observed{Lasting: true}}
+	s, log := newTestSyncer(w, reconcile.NewWake())
+	s.options.Node.IPv4 = netip.MustParseAddr("192.0.2.1")
+	step := func(what, asked string, written ...string) {
+		t.Helper()
+		w.asked, w.applied = "", nil
+		if err := s.pass(t.Context()); (err != nil) != (w.applyErr != nil || w.readErr != nil) {
+			t.Errorf("%s: %v", what, err)
+		}
+		var got []string
+		if len(w.applied) > 0 {
+			changes := w.applied[len(w.applied)-1]
+			for _, row := range changes.Put {
+				got = append(got, "+"+row.ID)
+			}
+			for _, id := range changes.Delete {
+				got = append(got, "-"+id)
+			}
+		}
+		asks := strings.NewReplacer("OL", "look", "LO", "look").Replace(w.asked) // both at once
+		if asks != asked || !slices.Equal(got, written) {
+			t.Errorf("%s: asked %q and wrote %q, want %q and %q", what, asks, got, asked, written)
+		}
+	}
+	w.listing.Containers = []service.Container{web(1)}
+	step("the first pass", "look", "+:web-1:80")
+	w.observed.Rows = nil // what was just written is not read again
+	w.sight = docker.Clear
+	w.listing.Containers = []service.Container{web(1), web(2)}
+	step("a container starts", "G", "+:web-2:80")
+	w.listing.Containers = []service.Container{web(2)}
+	step("another ends", "G", "-:web-1:80")
+	step("nothing has changed", "G")
+	w.sight = docker.Still
+	step("the catalog has changed, by that", "G")
+	time.Sleep(docker.GlanceThen - 1)
+	step("and something else a little later", "G")
+	time.Sleep(1)
+	step("and is looked at", "Glook", "+:web-2:80") // for it has lost it
+	step("no event, long after a glance", "Glook", "+:web-2:80")
+	w.sight = docker.Clear
+	step("an event again", "G")
+	w.sight = docker.Unclear
+	step("an event need not be all", "Glook", "+:web-2:80")
+	w.sight, w.outdated = docker.Clear, true
+	w.listing.Containers = []service.Container{web(2), web(3)}
+	step("the catalog is not what it was", "Glook", "+:web-2:80", "+:web-3:80")
+	if n := log.Count("refuses"); n != 0 {
+		t.Errorf("the end of what was remembered was told as a refusal:\n%s", log)
+	}
+	w.outdated = false
+	step("the pass after that", "G")
+	w.applyErr = errors.New("consul is away")
+	w.listing.Containers = nil
+	step("Consul is away", "Glook")
+	step("what is there is not known since then", "look")
+	w.applyErr = nil
+	w.observed.Lasting = false
+	step("of an agent", "look")
+	step("and ever after", "look")
+	w.observed.Lasting = true
+	step("of the catalog again", "look")
+	step("and then", "G")
+	w.sight, w.readErr = docker.Unclear, errors.New("consul is away")
+	step("a look that fails", "Glook")
+	w.sight, w.readErr = docker.Clear, nil
+	step("is the end of what was remembered", "look")
+	step("until it was read again", "G")
+	s.adopter = &adopter{log: hclog.NewNullLogger(), told: map[string]service.Adoption{}}
+	step("rows are adopted by what is seen", "Glook")
+	step("and not by what is remembered", "look")
 }
 
 // TestPass_freshWordsAtMostOnceAMinute lets a probe say something new all the time.

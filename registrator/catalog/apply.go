@@ -81,6 +81,9 @@ func (c *Client) Apply(ctx context.Context, o Observed, changes service.Changes)
 		}
 	}
 	c.refused.report(&r, changes, now)
+	if o.Remembered {
+		clear(c.refused) // The catalog may not be what it was, and the rows not be to blame.
+	}
 	return r, err
 }
 

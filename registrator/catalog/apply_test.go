@@ -16,14 +16,38 @@ import (
 	"fairway/registrator/service"
 )
 
-// pass makes one pass with a plan.
+// pass makes one pass with a plan. What is known of the catalog after it is what it holds.
 func pass(t *testing.T, c *Client, p service.Plan) (Result, error) {
 	t.Helper()
 	o, err := c.Observed(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Apply(t.Context(), o, service.Diff(o.Rows, p))
+	changes := service.Diff(o.Rows, p)
+	r, err := c.Apply(t.Context(), o, changes)
+	after, certain := o.After(changes, r)
+	if err != nil {
+		return r, err
+	}
+	if !certain {
+		if len(r.Refused) == 0 {
+			t.Errorf("after %+v it is not certain what the catalog holds", changes)
+		}
+		return r, nil
+	}
+	read, err := c.Observed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sameRows(after.Rows, read.Rows) || !after.Remembered || after.NodeChange != read.NodeChange || after.exists != read.exists {
+		t.Errorf("the catalog holds %+v, and not %+v", read, after)
+	}
+	return r, nil
+}
+
+func sameRows(a, b []service.Registration) bool {
+	byID := func(a, b service.Registration) int { return strings.Compare(a.ID, b.ID) }
+	return slices.EqualFunc(slices.SortedFunc(slices.Values(a), byID), slices.SortedFunc(slices.Values(b), byID), service.Registration.Equal)
 }
 
 func done(t *testing.T, c *Client, p service.Plan) Result {
@@ -183,6 +207,37 @@ func TestApply_C106_backsOffLongerAndLonger(t *testing.T) {
 	if last < refusedRetryMax/3 || last > 2*refusedRetryMax {
 		t.Errorf("after 20 refusals the next try is in %s", last)
 	}
+}
+
+// TestApply_whatWasRememberedMayBeToBlame refuses a row once that is right for what is remembered, since
+// the catalog was emptied. The look that follows must not find that the row has to wait.
+func TestApply_whatWasRememberedMayBeToBlame(t *testing.T) {
+	f := newFakeConsul(t)
+	c := f.clientOf()
+	o, err := c.Observed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := service.Diff(o.Rows, plan("a"))
+	r, err := c.Apply(t.Context(), o, changes)
+	after, certain := o.After(changes, r)
+	if err != nil || !certain {
+		t.Fatalf("%+v, %v, %t", r, err, certain)
+	}
+	for range 3 { // each would put the next try off for longer
+		f.with(func() { f.refuse["hostname:b:80"] = 1 })
+		changes = service.Diff(after.Rows, plan("a", "b"))
+		if r, err = c.Apply(t.Context(), after, changes); err != nil || len(r.Refused) != 1 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if _, certain := after.After(changes, r); certain {
+			t.Error("it is certain what the catalog holds after a refusal")
+		}
+	}
+	if r := done(t, c, plan("a", "b")); r.Written != 1 || len(r.Refused) != 0 {
+		t.Errorf("%+v", r)
+	}
+	f.holds("a", "b")
 }
 
 func TestApply_oneRowMakesConsulFail(t *testing.T) {

@@ -109,6 +109,9 @@ type Observed struct {
 	// NodeChange is what must be written to the node itself, in words; empty for nothing.
 	NodeChange string
 
+	Remembered bool // it was not read, but is what After said
+	Lasting    bool // what After says of it is what a read would say, but for what others do
+
 	node          *api.Node // as it must be
 	exists        bool
 	foreignChecks bool // the node has checks of its own that are not ours
@@ -143,6 +146,7 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 	}
 	o := Observed{exists: list.Node != nil, Rows: rows(list.Services, checks)}
 	o.held = c.adoptable(o.Rows, checks)
+	o.Lasting = len(o.held) == 0
 	o.foreignChecks = slices.ContainsFunc(checks, func(k *api.HealthCheck) bool {
 		return k.ServiceID == "" && k.CheckID != AliveID
 	})

@@ -18,12 +18,13 @@ type reading struct {
 	err  error
 }
 
-// readAhead begins to inspect the containers that changed, a few at a time. Only such as run are
-// asked for: the engine answers for one that is just being started when that is done, and no sooner.
-func (c *Client) readAhead(ctx context.Context) ahead {
+// readAhead begins to inspect the containers that changed (and whether they started), a few at a
+// time. Only such as run are asked for: the engine answers for one that is just being started when
+// that is done, and no sooner.
+func (c *Client) readAhead(ctx context.Context, hot map[string]bool) ahead {
 	readings := ahead{}
 	engine := c.engine.Load()
-	for id, started := range c.memory.takeHot() {
+	for id, started := range hot {
 		if !started && c.known[id] == nil || len(readings) == inspectParallel {
 			continue
 		}

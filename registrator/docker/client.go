@@ -47,7 +47,7 @@ type Options struct {
 	MaxAge      time.Duration // inspect again after this long even when nothing hinted at a change; zero for never
 }
 
-// Client reads one engine. Containers and Watch may run at the same time.
+// Client reads one engine. Watch may run beside Containers or Glance.
 type Client struct {
 	unfinished unfinished // commands inside containers
 
@@ -55,8 +55,10 @@ type Client struct {
 	engine atomic.Pointer[client.Client]
 	memory *memory
 
-	// Only Containers uses these, and it is never run twice at a time.
+	// Only Containers and Glance use these, and neither is run beside the other or itself.
 	known   map[string]*entry
+	listed  stamp           // of the last listing
+	glances time.Time       // the first glance since then; zero for none
 	ingress map[string]bool // network id → whether it is Swarm's routing mesh
 }
 

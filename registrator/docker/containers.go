@@ -48,6 +48,7 @@ type entry struct {
 	summary   string // what the listing said of it then
 	container service.Container
 
+	listed      bool // in that state the engine lists it
 	stopSignal  int
 	stopTimeout time.Duration
 	started     time.Time
@@ -63,8 +64,8 @@ type entry struct {
 // named it, its line in the listing changed, or its age demands it. An error means that nothing
 // is known of any container.
 func (c *Client) Containers(ctx context.Context) (Listing, error) {
-	read := c.memory.now() // before the listing: what happens from here on makes it stale
-	ahead := c.readAhead(ctx)
+	read, hot := c.memory.list() // before the listing: what happens from here on makes it stale
+	ahead := c.readAhead(ctx, hot)
 	defer ahead.wait()
 	summaries, err := c.list(ctx)
 	if err != nil {
@@ -83,7 +84,7 @@ func (c *Client) Containers(ctx context.Context) (Listing, error) {
 			due = append(due, s)
 		}
 	}
-	c.known = known // containers that are no longer listed are forgotten here
+	c.known, c.listed, c.glances = known, read, time.Time{} // containers that are no longer listed are forgotten here
 	c.unfinished.forget(func(id string) bool { return known[id] != nil })
 	if err := c.inspectAll(ctx, due, ahead, read); err != nil {
 		return Listing{}, err
@@ -124,7 +125,7 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 	for _, s := range due {
 		e := c.known[s.ID]
 		group.Go(func() error {
-			err := c.inspect(ctx, s, e, ahead)
+			err := c.inspect(ctx, e, ahead)
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -152,24 +153,29 @@ func (e *entry) fail(err error, read stamp) {
 	e.retryAt = time.Now().Add(e.retry)
 }
 
-func (c *Client) inspect(ctx context.Context, s container.Summary, e *entry, ahead ahead) error {
+// inspect brings an entry, which knows the container's id and name, up to date.
+func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	engine := c.engine.Load()
-	doc, err := ahead.inspect(ctx, engine, s.ID)
+	doc, err := ahead.inspect(ctx, c.engine.Load(), e.container.ID)
 	if err != nil {
-		return fmt.Errorf("inspect container %s: %w", displayName(s), err)
+		return fmt.Errorf("inspect container %s: %w", e.container.Name, err)
 	}
+	return c.take(ctx, e, doc)
+}
+
+// take brings an entry up to date with what the engine says of its container.
+func (c *Client) take(ctx context.Context, e *entry, doc container.InspectResponse) error {
 	if doc.ContainerJSONBase == nil || doc.State == nil || doc.Config == nil || doc.HostConfig == nil || doc.NetworkSettings == nil {
-		return fmt.Errorf("inspect container %s: the document is incomplete", displayName(s))
+		return fmt.Errorf("inspect container %s: the document is incomplete", e.container.Name)
 	}
 	var tags []string
 	if maybeID(doc.Config.Image) {
-		image, err := engine.ImageInspect(ctx, doc.Image)
+		image, err := c.engine.Load().ImageInspect(ctx, doc.Image)
 		switch {
 		case errdefs.IsNotFound(err): // the image was removed by force under its container: it has no tag
 		case err != nil:
-			return fmt.Errorf("inspect image of container %s: %w", displayName(s), err)
+			return fmt.Errorf("inspect image of container %s: %w", e.container.Name, err)
 		default:
 			tags = image.RepoTags
 		}
@@ -179,6 +185,7 @@ func (c *Client) inspect(ctx context.Context, s container.Summary, e *entry, ahe
 	if c.opt.KeepInspect {
 		e.container.Inspect = doc
 	}
+	e.listed = c.opt.Exited || doc.State.Running
 	e.stopSignal, e.stopTimeout = stopSettings(doc.Config)
 	e.started = parseTime(doc.State.StartedAt)
 	e.unbound = unbound(e.container)
@@ -220,28 +227,30 @@ func (c *Client) learnNetworks(ctx context.Context, due []container.Summary) err
 // listing puts together what is known, fresh or not.
 func (c *Client) listing(now time.Time) Listing {
 	l := Listing{Containers: make([]service.Container, 0, len(c.known)), Failed: map[string]error{}}
-	again := func(d time.Duration) {
-		if d = max(d, time.Millisecond); l.Again == 0 || d < l.Again {
-			l.Again = d
-		}
-	}
 	for _, id := range slices.Sorted(maps.Keys(c.known)) {
 		e := c.known[id]
 		if e.err != nil {
 			l.Failed[e.container.Name] = e.err
-			again(e.retryAt.Sub(now))
+			l.lookAgain(e.retryAt.Sub(now))
 		}
 		running := e.container
 		if until, yes := c.memory.stopping(id, e.stopSignal, e.stopTimeout, now); yes && alive(running.State) {
 			running.Stopping = true
-			again(until.Sub(now))
+			l.lookAgain(until.Sub(now))
 		}
 		if e.unbound && now.Sub(e.started) < unboundFor {
-			again(unboundRetry)
+			l.lookAgain(unboundRetry)
 		}
 		l.Containers = append(l.Containers, running)
 	}
 	return l
+}
+
+// lookAgain asks to look again after d at the latest.
+func (l *Listing) lookAgain(d time.Duration) {
+	if d = max(d, time.Millisecond); l.Again == 0 || d < l.Again {
+		l.Again = d
+	}
 }
 
 func alive(s service.State) bool { return s == service.Running || s == service.Paused }

@@ -154,7 +154,7 @@ func TestContainers_anEventDuringTheReadMakesItStale(t *testing.T) {
 	a := f.add("a", "10000")
 	c := f.client(Options{})
 	woken := f.watch(c)
-	read := c.memory.now()
+	read := c.memory.stamp()
 	listing(t, c)
 	f.emit(containerEvent(events.ActionPause, a))
 	await(t, woken)

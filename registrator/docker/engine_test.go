@@ -167,7 +167,7 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/services" && f.services != "":
 		f.with(func() { fmt.Fprint(w, f.services) })
 	case path == "/containers/json":
-		f.list(w)
+		f.list(w, r.URL.Query().Get("all") != "")
 	case path == "/networks":
 		f.with(func() { answer(w, f.networks) })
 	case path == "/events":
@@ -186,7 +186,7 @@ func answer(w http.ResponseWriter, v any) {
 	}
 }
 
-func (f *fakeEngine) list(w http.ResponseWriter) {
+func (f *fakeEngine) list(w http.ResponseWriter, all bool) {
 	f.mu.Lock()
 	hold := f.hold
 	f.mu.Unlock()
@@ -198,6 +198,9 @@ func (f *fakeEngine) list(w http.ResponseWriter) {
 	f.lists++
 	list := []container.Summary{}
 	for id, c := range f.containers {
+		if !all && !c.State.Running {
+			continue
+		}
 		s := container.Summary{
 			ID: id, Names: []string{c.Name}, State: c.State.Status, Status: fmt.Sprintf("Up %d seconds", f.lists),
 			Labels: c.Config.Labels, NetworkSettings: &container.NetworkSettingsSummary{Networks: c.NetworkSettings.Networks},

@@ -23,7 +23,8 @@ type memory struct {
 	live    bool   // the event stream stands
 	changed map[string]uint64
 	killed  map[string]map[int]time.Time // container → signal → when it was last sent
-	hot     map[string]bool              // containers that changed since the last listing → whether they started
+	hot     map[string]bool              // containers that changed since they were last looked at → whether they started
+	gone    bool                         // some container was removed since the last listing
 }
 
 // stamp is the moment a container was read at, in events.
@@ -66,14 +67,33 @@ func (m *memory) started(id string) {
 	m.hot[id] = true
 }
 
-// takeHot returns the containers that changed since it was last called, and whether they started.
-func (m *memory) takeHot() map[string]bool {
+// list is called before a listing. It returns the containers that changed since they were last
+// looked at, and whether they started.
+func (m *memory) list() (read stamp, hot map[string]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.gone = false
+	return m.stamp(), m.takeHot()
+}
+
+// glance is called before a glance. It returns what list does; sure is false where more may have
+// happened since a listing than these containers tell, or they are too many.
+func (m *memory) glance(listed stamp) (read stamp, hot map[string]bool, sure bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.live || m.gone || listed.epoch != m.epoch || len(m.hot) > inspectParallel {
+		return stamp{}, nil, false
+	}
+	return m.stamp(), m.takeHot(), true
+}
+
+func (m *memory) takeHot() map[string]bool {
 	hot := m.hot
 	m.hot = map[string]bool{}
 	return hot
 }
+
+func (m *memory) stamp() stamp { return stamp{m.epoch, m.clock} }
 
 // kill notes a signal sent to a container.
 func (m *memory) kill(id string, signal int, at time.Time) {
@@ -99,13 +119,7 @@ func (m *memory) removed(id string) {
 	delete(m.killed, id)
 	delete(m.changed, id)
 	delete(m.hot, id)
-}
-
-// now is taken before a read, so that an event during the read makes it stale.
-func (m *memory) now() stamp {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return stamp{m.epoch, m.clock}
+	m.gone = true
 }
 
 // fresh reports whether nothing is known to have happened to a container since it was read.

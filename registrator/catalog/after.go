@@ -1,0 +1,31 @@
+package catalog
+
+import (
+	"slices"
+
+	"fairway/registrator/service"
+)
+
+// After returns what the catalog holds once changes to it were written with a result, as if it
+// had been read again, but for what others may have done. It is not known for certain where Consul
+// refused something, while there are rows to adopt, and of an agent.
+func (o Observed) After(changes service.Changes, r Result) (after Observed, certain bool) {
+	if !o.Lasting || len(r.Refused) > 0 {
+		return Observed{}, false
+	}
+	replaced := make(map[string]bool, len(changes.Put)+len(changes.Delete))
+	for _, row := range changes.Put {
+		replaced[row.ID] = true
+	}
+	for _, id := range changes.Delete {
+		replaced[id] = true
+	}
+	rows := make([]service.Registration, 0, len(o.Rows)+len(changes.Put))
+	for _, row := range o.Rows {
+		if !replaced[row.ID] {
+			rows = append(rows, row)
+		}
+	}
+	o.Rows, o.NodeChange, o.exists, o.Remembered = slices.Concat(rows, changes.Put), "", true, true
+	return o, true
+}
