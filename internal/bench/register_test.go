@@ -16,40 +16,58 @@ import (
 )
 
 // TestMeasureStartStop measures `docker start` returned → row passing in Consul, and stop issued →
-// row not passing, for a container that takes half a second to end. $TIMES containers each (40).
+// row not passing, for a container that takes half a second to end: $TIMES containers (40) for each
+// registrator, in turns, so that what else the machine does falls on all of them alike.
 func TestMeasureStartStop(t *testing.T) {
 	times := number(t, "TIMES", 40)
-	var rows [][]string
+	type turn struct {
+		contender
+		*lab
+		starts, stops []time.Duration
+	}
+	var turns []*turn
 	for _, c := range contenders(t, false) {
 		l := newLab(t)
 		program, args := c.args(l, l.consul.Addr)
 		l.spawn(program, args...)
-		var starts, stops []time.Duration
-		for i := range times + 1 {
-			name := l.create("-drain", "500ms")
-			l.start(name)
-			began := time.Now()
-			start := l.passing(1, began)
-			stopped, ended := time.Now(), make(chan error, 1)
-			go func() { ended <- l.engine.Client.ContainerStop(t.Context(), name, container.StopOptions{}) }()
-			stop := l.passing(0, stopped)
-			if err := <-ended; err != nil {
-				t.Fatal(err)
-			}
-			l.engine.Run("rm", name)
+		turns = append(turns, &turn{contender: c, lab: l})
+	}
+	for i := range times + 1 {
+		for _, r := range turns {
+			start, stop := r.startAndStop()
 			if i > 0 { // the first one finds a program that has only just begun
-				starts, stops = append(starts, start), append(stops, stop)
+				r.starts, r.stops = append(r.starts, start), append(r.stops, stop)
 			}
 		}
-		slices.Sort(starts)
-		slices.Sort(stops)
+	}
+	var rows [][]string
+	for _, r := range turns {
+		slices.Sort(r.starts)
+		slices.Sort(r.stops)
 		rows = append(rows, []string{
-			c.name, ms(starts[0]), ms(quantile(starts, .5)), ms(quantile(starts, .99)), ms(stops[0]), ms(quantile(stops, .5)), ms(quantile(stops, .99)),
+			r.name, ms(r.starts[0]), ms(quantile(r.starts, .5)), ms(quantile(r.starts, .99)), ms(r.stops[0]), ms(quantile(r.stops, .5)), ms(quantile(r.stops, .99)),
 		})
 	}
 	table(fmt.Sprintf("One container, %d times", times), []string{
 		"", "start returned → passing, best", "median", "99 %", "stop issued → not passing, best (the container ends after 500 ms)", "median", "99 %",
 	}, rows)
+}
+
+// startAndStop starts a container of its own, and stops and removes it.
+func (l *lab) startAndStop() (start, stop time.Duration) {
+	l.b.Helper()
+	name := l.create("-drain", "500ms")
+	l.start(name)
+	began := time.Now()
+	start = l.passing(1, began)
+	stopped, ended := time.Now(), make(chan error, 1)
+	go func() { ended <- l.engine.Client.ContainerStop(l.b.Context(), name, container.StopOptions{}) }()
+	stop = l.passing(0, stopped)
+	if err := <-ended; err != nil {
+		l.b.Fatal(err)
+	}
+	l.engine.Run("rm", name)
+	return start, stop
 }
 
 // passing waits until n instances of the benchmark's service pass, with blocking queries, and
