@@ -10,7 +10,7 @@ const mainFile = "haproxy.cfg"
 
 // Target is what HAProxy finds the backend of a map's entry by: its number where haproxy.cfg gives
 // it one, and else its name, as it is of a group. To find one of 5,000 by its name takes twice as many
-// looks into memory, which are a twentieth of what a request costs.
+// looks into memory, which are a hundredth of what a request costs.
 func (d *data) Target(e Entry) string { return cmp.Or(d.numbers[e.Backend], e.Backend) }
 
 // numbersIn returns how backends are called by their number ("#5"), by name, of those whose section

@@ -77,6 +77,23 @@ func TestUserTemplates(t *testing.T) {
 	})
 }
 
+// What stands in the defaults is copied to each backend while HAProxy reads its file. What it gives
+// back then leaves a hole for each, and those are what requests are served from (docs/findings.md, HAProxy 13).
+func TestRender_defaultsLeaveNoHoles(t *testing.T) {
+	config := one(t, someView(t), templates.HAProxy()...)["haproxy.cfg"]
+	_, defaults, _ := strings.Cut(config, "\ndefaults\n")
+	defaults, frontend, _ := strings.Cut(defaults, "\nfrontend ")
+	frontend, _, _ = strings.Cut(frontend, "\nbackend ")
+	for _, word := range []string{"http-error ", "errorfile ", "errorfiles ", "errorloc"} {
+		if strings.Contains(defaults, "\n    "+word) {
+			t.Errorf("%q stands in the defaults:\n%s", word, defaults)
+		}
+	}
+	if !strings.Contains(frontend, "\n    http-error status 503 ") {
+		t.Errorf("no page for a backend without servers:\n%s", frontend)
+	}
+}
+
 // Maps say a backend by its number only where haproxy.cfg gives it that: a block of the user's own,
 // or a whole file, may have been written before there were any.
 func TestUserTemplates_withoutNumbers(t *testing.T) {
