@@ -237,14 +237,16 @@ func (p *program) loop(ctx context.Context, s *syncer, first chan<- struct{}) er
 	if cause := context.Cause(ctx); catalog.NotOurs(cause) {
 		return cause
 	}
+	due := s.owesLook()
 	select {
 	case <-p.wake:
-		if started {
-			if err := onePass(ctx, s.lookAndAct); err != nil {
-				p.d.Log.Warn("last pass failed", "err", err)
-			}
-		}
+		due = true
 	default:
+	}
+	if started && due {
+		if err := onePass(ctx, s.lookAndAct); err != nil {
+			p.d.Log.Warn("last pass failed", "err", err)
+		}
 	}
 	return err
 }

@@ -72,6 +72,7 @@ func (s *syncer) pass(ctx context.Context) error {
 
 func (s *syncer) lookAndAct(ctx context.Context) error {
 	started := time.Now()
+	s.glanced = time.Time{} // this is the look that was owed: none is waited for any more
 	listing, observed, err := s.look(ctx)
 	if err != nil {
 		s.remembered = nil
@@ -79,6 +80,9 @@ func (s *syncer) lookAndAct(ctx context.Context) error {
 	}
 	return s.act(ctx, started, listing, observed)
 }
+
+// owesLook reports whether a glance was acted upon and the look that makes up for it has not come.
+func (s *syncer) owesLook() bool { return !s.glanced.IsZero() }
 
 // errOutdated says that Consul did not take what would have been right for what was remembered.
 var errOutdated = errors.New("the catalog is not what it was")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,22 +43,29 @@ type worlds struct {
 	result   catalog.Result
 	applyErr error
 
+	mu       sync.Mutex
 	asked    string // for what: L a listing, G a glance, O the catalog
 	outdated bool   // what is remembered of the catalog is refused
 }
 
+func (w *worlds) ask(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked += what
+}
+
 func (w *worlds) Containers(context.Context) (docker.Listing, error) {
-	w.asked += "L"
+	w.ask("L")
 	return w.listing, w.listErr
 }
 
 func (w *worlds) Glance(context.Context) (docker.Listing, docker.Sight) {
-	w.asked += "G"
+	w.ask("G")
 	return w.listing, w.sight
 }
 
 func (w *worlds) Observed(context.Context) (catalog.Observed, error) {
-	w.asked += "O"
+	w.ask("O")
 	return w.observed, w.readErr
 }
 
@@ -201,14 +209,18 @@ func testPassGlance(t *testing.T) {
 	step("an event again", "G")
 	w.sight = docker.Unclear
 	step("an event need not be all", "Glook", "+:web-2:80")
+	w.sight = docker.Still
+	step("the catalog changes right after that look, too", "Glook", "+:web-2:80")
 	w.sight, w.outdated = docker.Clear, true
 	w.listing.Containers = []service.Container{web(2), web(3)}
 	step("the catalog is not what it was", "Glook", "+:web-2:80", "+:web-3:80")
 	if n := log.Count("refuses"); n != 0 {
 		t.Errorf("the end of what was remembered was told as a refusal:\n%s", log)
 	}
-	w.outdated = false
-	step("the pass after that", "G")
+	w.outdated, w.sight = false, docker.Still
+	step("the catalog changes right after that look", "Glook", "+:web-2:80", "+:web-3:80")
+	w.sight = docker.Clear
+	step("an event after that", "G")
 	w.applyErr = errors.New("consul is away")
 	w.listing.Containers = nil
 	step("Consul is away", "Glook")
@@ -228,6 +240,41 @@ func testPassGlance(t *testing.T) {
 	s.adopter = &adopter{log: hclog.NewNullLogger(), told: map[string]service.Adoption{}}
 	step("rows are adopted by what is seen", "Glook")
 	step("and not by what is remembered", "look")
+}
+
+// TestLoop_C102_theLastPassLooks asks the program to end while a look is owed, and something has
+// changed of which no event tells.
+func TestLoop_C102_theLastPassLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { testLastPass(t, func() {}) })
+	synctest.Test(t, func(t *testing.T) { testLastPass(t, synctest.Wait) })
+}
+
+func testLastPass(t *testing.T, beforeTheEnd func()) {
+	w := &worlds{observed: catalog.Observed{Lasting: true}}
+	p := &program{wake: reconcile.NewWake(), d: daemon.ForTest(hclog.NewNullLogger(), "")}
+	s, _ := newTestSyncer(w, p.wake)
+	s.options.Node.IPv4 = netip.MustParseAddr("192.0.2.1")
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.loop(ctx, s, make(chan struct{})) }()
+	synctest.Wait()
+	w.sight = docker.Clear
+	w.listing.Containers = []service.Container{web(1)}
+	p.wake.Now()
+	synctest.Wait()
+	if len(w.applied) != 2 || len(w.applied[1].Put) != 1 {
+		t.Fatalf("applied %+v", w.applied)
+	}
+	w.sight, w.asked, w.applied = docker.Still, "", nil
+	p.wake.Now()
+	beforeTheEnd()
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if !strings.HasSuffix(w.asked, "OL") && !strings.HasSuffix(w.asked, "LO") {
+		t.Errorf("at the end it asked %q", w.asked)
+	}
 }
 
 // TestPass_freshWordsAtMostOnceAMinute lets a probe say something new all the time.
