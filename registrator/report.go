@@ -51,16 +51,21 @@ func (r *report) failed(err error) error {
 // done tells of a completed pass.
 func (r *report) done(p pass) {
 	r.count(p)
-	r.tellChanges(p)
+	r.written(p)
 	r.tellTrouble(p)
+}
+
+// written tells of what a pass has written that is not completed.
+func (r *report) written(p pass) {
+	r.metrics.writes.Add(float64(p.result.Written))
+	r.metrics.transactions.Add(float64(p.result.Txns))
+	r.tellChanges(p)
 }
 
 func (r *report) count(p pass) {
 	m := r.metrics
 	m.passes.Inc()
 	m.duration.Observe(time.Since(p.started).Seconds())
-	m.writes.Add(float64(p.result.Written))
-	m.transactions.Add(float64(p.result.Txns))
 	m.rows.Set(float64(len(p.plan.Registrations)))
 	m.problems.Set(float64(len(p.plan.Problems) + len(p.changes.Problems)))
 	m.refused.Set(float64(len(p.result.Refused)))

@@ -61,8 +61,9 @@ func (s *syncer) pass(ctx context.Context) error {
 				return err
 			}
 		case docker.Still:
-			if started.Before(s.glanced.Add(docker.GlanceThen)) {
-				return nil // the look is due by then
+			if rest := s.glanced.Add(docker.GlanceThen).Sub(started); rest > 0 {
+				s.again.Reset(rest) // whatever woke us waits for the look that is owed
+				return nil
 			}
 		case docker.Unclear:
 		}
@@ -100,15 +101,17 @@ func (s *syncer) act(ctx context.Context, started time.Time, listing docker.List
 	if s.remembered = nil; certain && err == nil && s.adopter == nil {
 		s.remembered = &after
 	}
-	if observed.Remembered && s.remembered == nil {
-		return errOutdated
-	}
 	if s.consulPart.Set(err); err != nil {
 		return s.report.failed(err)
 	}
+	p := pass{started, s.options.Node.Name, listing, plan, observed, changes, result}
+	if observed.Remembered && len(result.Refused) > 0 {
+		s.report.written(p)
+		return errOutdated
+	}
 	s.adopter.finish(adopt)
 	s.synced.Set(nil)
-	s.report.done(pass{started, s.options.Node.Name, listing, plan, observed, changes, result})
+	s.report.done(p)
 	s.lookAgain(listing.Again, result.Again, expiry, patience)
 	return nil
 }

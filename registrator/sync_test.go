@@ -166,7 +166,8 @@ func TestPass_glance(t *testing.T) { synctest.Test(t, testPassGlance) }
 
 func testPassGlance(t *testing.T) {
 	w := &worlds{observed: catalog.Observed{Lasting: true}}
-	s, log := newTestSyncer(w, reconcile.NewWake())
+	wake := reconcile.NewWake()
+	s, log := newTestSyncer(w, wake)
 	s.options.Node.IPv4 = netip.MustParseAddr("192.0.2.1")
 	step := func(what, asked string, written ...string) {
 		t.Helper()
@@ -202,7 +203,7 @@ func testPassGlance(t *testing.T) {
 	step("the catalog has changed, by that", "G")
 	time.Sleep(docker.GlanceThen - 1)
 	step("and something else a little later", "G")
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	step("and is looked at", "Glook", "+:web-2:80") // for it has lost it
 	step("no event, long after a glance", "Glook", "+:web-2:80")
 	w.sight = docker.Clear
@@ -217,13 +218,16 @@ func testPassGlance(t *testing.T) {
 	if n := log.Count("refuses"); n != 0 {
 		t.Errorf("the end of what was remembered was told as a refusal:\n%s", log)
 	}
+	if n := log.Count("id=:web-3:80"); n != 2 { // by the glance, and since it is not there by the look
+		t.Errorf("what was written beside was told %d times:\n%s", n, log)
+	}
 	w.outdated, w.sight = false, docker.Still
 	step("the catalog changes right after that look", "Glook", "+:web-2:80", "+:web-3:80")
 	w.sight = docker.Clear
 	step("an event after that", "G")
 	w.applyErr = errors.New("consul is away")
 	w.listing.Containers = nil
-	step("Consul is away", "Glook")
+	step("Consul is away", "G", "-:web-2:80", "-:web-3:80")
 	step("what is there is not known since then", "look")
 	w.applyErr = nil
 	w.observed.Lasting = false
@@ -236,9 +240,16 @@ func testPassGlance(t *testing.T) {
 	step("a look that fails", "Glook")
 	w.sight, w.readErr = docker.Clear, nil
 	step("is the end of what was remembered", "look")
+	w.listing.Again = time.Millisecond // an inspect is to be tried again, sooner than the look is due
 	step("until it was read again", "G")
+	w.sight = docker.Still
+	<-wake
+	step("what is to be tried again waits for the look", "G")
+	<-wake
+	step("which comes", "Glook")
+	w.sight = docker.Clear
 	s.adopter = &adopter{log: hclog.NewNullLogger(), told: map[string]service.Adoption{}}
-	step("rows are adopted by what is seen", "Glook")
+	step("rows are adopted by what is seen", "G")
 	step("and not by what is remembered", "look")
 }
 

@@ -8,7 +8,7 @@ import (
 
 // After returns what the catalog holds once changes to it were written with a result, as if it
 // had been read again, but for what others may have done. It is not known for certain where Consul
-// refused something, while there are rows to adopt, and of an agent.
+// refused something, of an agent, and where others may set the tags of our rows, of which nobody is told.
 func (o Observed) After(changes service.Changes, r Result) (after Observed, certain bool) {
 	if !o.Lasting || len(r.Refused) > 0 {
 		return Observed{}, false
@@ -26,6 +26,10 @@ func (o Observed) After(changes service.Changes, r Result) (after Observed, cert
 			rows = append(rows, row)
 		}
 	}
-	o.Rows, o.NodeChange, o.exists, o.Remembered = slices.Concat(rows, changes.Put), "", true, true
+	rows = append(rows, changes.Put...)
+	if slices.ContainsFunc(rows, func(row service.Registration) bool { return row.Owned() && row.EnableTagOverride }) {
+		return Observed{}, false
+	}
+	o.Rows, o.NodeChange, o.exists, o.Remembered = rows, "", true, true
 	return o, true
 }

@@ -146,7 +146,7 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 	}
 	o := Observed{exists: list.Node != nil, Rows: rows(list.Services, checks)}
 	o.held = c.adoptable(o.Rows, checks)
-	o.Lasting = len(o.held) == 0
+	o.Lasting = true
 	o.foreignChecks = slices.ContainsFunc(checks, func(k *api.HealthCheck) bool {
 		return k.ServiceID == "" && k.CheckID != AliveID
 	})

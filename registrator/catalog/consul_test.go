@@ -237,7 +237,7 @@ func row(name string) service.Registration {
 	return service.Registration{
 		ID: "hostname:" + name + ":80", Name: name, Address: "192.168.1.102", Port: 10000,
 		Tags: []string{"b", "a"}, Meta: map[string]string{service.Owner: "0123456789ab:80/tcp", "region": "us"},
-		Weight: 3, EnableTagOverride: true, Status: service.Passing, Output: "running",
+		Weight: 3, EnableTagOverride: name == "b", Status: service.Passing, Output: "running",
 	}
 }
 

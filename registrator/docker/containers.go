@@ -85,7 +85,9 @@ func (c *Client) Containers(ctx context.Context) (Listing, error) {
 		}
 	}
 	c.known, c.listed, c.glances = known, read, time.Time{} // containers that are no longer listed are forgotten here
-	c.unfinished.forget(func(id string) bool { return known[id] != nil })
+	listed := func(id string) bool { return known[id] != nil }
+	c.unfinished.forget(listed)
+	c.memory.forgetKilled(listed, now)
 	if err := c.inspectAll(ctx, due, ahead, read); err != nil {
 		return Listing{}, err
 	}

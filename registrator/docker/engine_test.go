@@ -40,6 +40,8 @@ type fakeEngine struct {
 	streams    []chan events.Message
 	down       bool
 	hold       chan struct{} // where not nil, a listing is answered when it is closed
+
+	holdInspect chan struct{} // the same for an inspect
 }
 
 func newFakeEngine(t *testing.T) *fakeEngine {
@@ -221,8 +223,11 @@ func (f *fakeEngine) inspect(w http.ResponseWriter, r *http.Request, id string) 
 		name = strings.TrimPrefix(c.Name, "/")
 		f.inspects[name]++
 	}
-	status, hang, gone := f.failing[id], f.hanging[id], f.unlisted[id]
+	status, hang, gone, hold := f.failing[id], f.hanging[id], f.unlisted[id], f.holdInspect
 	f.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	switch {
 	case c == nil || gone:
 		http.Error(w, `{"message":"No such container"}`, http.StatusNotFound)

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -23,7 +24,7 @@ type Sight int
 // The kinds of glances.
 const (
 	Unclear Sight = iota // events may not have told all, or one of the containers could not be read: Containers must be called
-	Still                // no event has told of anything
+	Still                // events told of nothing, or of a container that is only about to start
 	Clear                // the Listing is complete as far as events go
 )
 
@@ -43,7 +44,7 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 	}
 	ahead := c.readAhead(ctx, hot)
 	defer ahead.wait()
-	if len(ahead) == 0 { // none has changed, or one that is only about to start
+	if len(ahead) == 0 {
 		return Listing{}, Still
 	}
 	if c.glances.IsZero() {
@@ -60,22 +61,32 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 }
 
 // glanceAt brings one container up to date, as a listing and its inspect would. It returns false
-// where that takes more than the inspect.
+// where that takes more than the inspect. One that cannot be read stays as it was last known.
 func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stamp) bool {
-	doc, err := ahead.inspect(ctx, c.engine.Load(), id)
-	if errdefs.IsNotFound(err) {
-		delete(c.known, id)
-		return true
-	}
-	if err != nil || !c.knowsNetworks(doc) {
-		return false
-	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	known := c.known[id]
 	e := &entry{container: service.Container{ID: id, Name: id}}
-	if known := c.known[id]; known != nil {
+	if known != nil {
 		*e = *known
 	}
-	if c.take(ctx, e, doc) != nil {
+	doc, err := ahead.inspect(ctx, c.engine.Load(), id)
+	switch {
+	case errdefs.IsNotFound(err):
+		delete(c.known, id)
+		return true
+	case err != nil:
+		err = fmt.Errorf("inspect container %s: %w", e.container.Name, err)
+	case !c.knowsNetworks(doc):
 		return false
+	default:
+		err = c.take(ctx, e, doc)
+	}
+	if err != nil {
+		if known != nil {
+			known.fail(err, read)
+		}
+		return known != nil
 	}
 	// What the listing says of it is not known, so that the next one has it inspected again.
 	e.read, e.at, e.summary, e.err, e.retry = read, time.Now(), "", nil, 0

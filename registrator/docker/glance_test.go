@@ -177,7 +177,7 @@ func TestGlance_C91_inspectFails(t *testing.T) {
 	looks(t, c, Unclear)
 	f.with(func() { f.failing[a] = 500 })
 	f.act(woken, "", nil, containerEvent(events.ActionPause, a))
-	got := looks(t, c, Unclear)
+	got := glances(t, c)
 	if len(got.Failed) != 1 || one(t, got, a).State != service.Running {
 		t.Errorf("%+v", got)
 	}
@@ -185,6 +185,48 @@ func TestGlance_C91_inspectFails(t *testing.T) {
 	f.act(woken, a, func(d *container.InspectResponse) { d.State.Status, d.State.Paused = "paused", true }, containerEvent(events.ActionPause, a))
 	if got := glances(t, c); len(got.Failed) != 0 || one(t, got, a).State != service.Paused {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A container that nobody has read yet and that cannot be read is for the listing to tell of.
+func TestGlance_C91_ofANewContainer(t *testing.T) {
+	f := newFakeEngine(t)
+	c := f.client(Options{})
+	woken := f.watch(c)
+	looks(t, c, Unclear)
+	a := f.add("a", "10000")
+	f.with(func() { f.failing[a] = 500 })
+	f.act(woken, "", nil, containerEvent(events.ActionStart, a))
+	if got := looks(t, c, Unclear); one(t, got, a).State != service.Unknown || got.Failed["a"] == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestGlance_C81_whatEndsMeanwhile has one of two that are stopping end while the other is read: it must
+// not seem to run again.
+func TestGlance_C81_whatEndsMeanwhile(t *testing.T) {
+	for _, event := range []events.Action{events.ActionDie, events.ActionDestroy} {
+		f := newFakeEngine(t)
+		a, b := f.add("a", "10000"), f.add("b", "10001")
+		c := f.client(Options{})
+		woken := f.watch(c)
+		looks(t, c, Unclear)
+		for _, id := range []string{a, b} {
+			f.act(woken, "", nil, containerEvent(events.ActionKill, id, "signal", "15"))
+		}
+		glances(t, c)
+		f.act(woken, a, ends, containerEvent(events.ActionDie, a))
+		hold := make(chan struct{})
+		f.with(func() { f.holdInspect = hold })
+		seen := make(chan Listing, 1)
+		go func() { l, _ := c.Glance(t.Context()); seen <- l }()
+		f.act(woken, b, ends, containerEvent(event, b))
+		close(hold)
+		for _, running := range (<-seen).Containers {
+			if running.State == service.Running && !running.Stopping {
+				t.Errorf("after %s a container that has ended seems to run: %+v", event, running)
+			}
+		}
 	}
 }
 

@@ -14,6 +14,9 @@ import (
 // them, one that ignores its stop signal merely returns later.
 const stopMargin = 2 * time.Minute
 
+// killedFor is how long a signal is remembered of a container that is no longer listed.
+const killedFor = 10 * time.Minute
+
 // memory holds what events told and no listing tells: which containers changed, and which got a
 // signal. Events write it, listings read it.
 type memory struct {
@@ -60,10 +63,11 @@ func (m *memory) change(id string) {
 	}
 }
 
-// started notes that a container runs from now on, ended that it does not.
+// started notes that a container runs from now on; what signals it got before ended it.
 func (m *memory) started(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.killed, id)
 	m.hot[id] = true
 }
 
@@ -105,18 +109,27 @@ func (m *memory) kill(id string, signal int, at time.Time) {
 	m.killed[id][signal] = at
 }
 
-// ended forgets a container's signals: it died, started anew or was removed.
-func (m *memory) ended(id string) {
+// forgetKilled drops the signals of containers that are not listed, long after they were sent. Until
+// then somebody may still take one that has just ended for one that runs.
+func (m *memory) forgetKilled(listed func(id string) bool, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.killed, id)
+	for id, signals := range m.killed {
+		for signal, at := range signals {
+			if now.Sub(at) > killedFor && !listed(id) {
+				delete(signals, signal)
+			}
+		}
+		if len(signals) == 0 {
+			delete(m.killed, id)
+		}
+	}
 }
 
-// removed forgets a container altogether.
+// removed forgets that a container has changed: it is no more.
 func (m *memory) removed(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.killed, id)
 	delete(m.changed, id)
 	delete(m.hot, id)
 	m.gone = true

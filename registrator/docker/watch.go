@@ -154,10 +154,7 @@ func (s *stream) event(m events.Message) {
 				memory.kill(id, n, at)
 			}
 		case events.ActionStart:
-			memory.ended(id)
 			memory.started(id)
-		case events.ActionDie:
-			memory.ended(id)
 		case events.ActionDestroy:
 			memory.removed(id)
 			s.wake()

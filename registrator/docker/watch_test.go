@@ -83,6 +83,8 @@ func TestWatch_C81_signals(t *testing.T) {
 	f.emit(containerEvent(events.ActionKill, a, "signal", "9"))
 	stopping(true)
 	f.emit(containerEvent(events.ActionDie, a))
+	stopping(true) // as long as it is taken for one that runs
+	f.emit(containerEvent(events.ActionStart, a))
 	stopping(false)
 
 	f.change(a, func(c *container.InspectResponse) { c.Config.StopSignal = "SIGQUIT" })
@@ -111,9 +113,17 @@ func TestMemory_aContainerThatOutlivesItsStopSignalIsBack(t *testing.T) {
 	if n := len(m.killed["a"]); n != 2 {
 		t.Errorf("%d signals kept", n)
 	}
+	listed := true
+	kept := func(after time.Duration) int {
+		m.forgetKilled(func(string) bool { return listed }, at.Add(after))
+		return len(m.killed["a"])
+	}
 	m.removed("a")
-	if len(m.killed) != 0 {
-		t.Error("a removed container is remembered")
+	if n := kept(2 * killedFor); n != 2 {
+		t.Errorf("%d signals kept of a container that is listed", n)
+	}
+	if listed = false; kept(killedFor) != 2 || kept(killedFor+1) != 0 || len(m.killed) != 0 {
+		t.Errorf("signals kept of a container that is no more: %v", m.killed)
 	}
 }
 
