@@ -31,6 +31,7 @@ type fakeEngine struct {
 	inspects   map[string]int
 	failing    map[string]int // inspect answers this status
 	hanging    map[string]bool
+	imagesHang bool
 	unlisted   map[string]bool // listed, but gone when inspected
 	networks   []network.Summary
 	swarm      string // of /info, in place of a worker's
@@ -176,6 +177,8 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.stream(w, r)
 	case strings.HasPrefix(path, "/containers/"):
 		f.inspect(w, r, strings.Split(path, "/")[2])
+	case strings.HasPrefix(path, "/images/") && f.imagesHang:
+		<-r.Context().Done()
 	default:
 		f.t.Errorf("asked for %s, which the documentation does not list", path)
 		http.NotFound(w, r)

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -102,6 +103,26 @@ func TestGlance_C78_whatHasEndedIsKnown(t *testing.T) {
 	f.act(woken, a, ends, containerEvent(events.ActionDie, a))
 	if got := one(t, glances(t, c), a); got.State != service.Exited || got.ExitCode != 1 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestGlance_C97_nothingHoldsItForEver: what it asks for beside the inspect has a deadline, too.
+func TestGlance_C97_nothingHoldsItForEver(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	f.add("a", "10000")
+	f.imagesHang = true
+	c := f.client(Options{})
+	woken := f.watch(c)
+	looks(t, c, Unclear)
+	b := f.add("b", "10001")
+	f.act(woken, b, func(doc *container.InspectResponse) {
+		doc.Config.Image, doc.Image = "cafe", "sha256:cafe" // a name that may be an id: its tags are asked for
+	}, containerEvent(events.ActionStart, b))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*inspectTimeout)
+	defer cancel()
+	if l, sight := c.Glance(ctx); sight != Unclear || ctx.Err() != nil {
+		t.Errorf("a glance at a container whose image cannot be read is %d: %+v; %v", sight, l, ctx.Err())
 	}
 }
 
