@@ -83,9 +83,10 @@ func busyOf(m moment) float64 { return m.busy }
 // TestMeasureLookup counts the requests a second that HAProxy and nginx pass on with ten and with
 // $ROUTES routes (5,000), in $ROUNDS rounds (100) in which each has a turn of $SLICE (100 ms): a
 // machine whose speed changes from one second to the next changes little within a round. Ten of
-// 5,000 services show what the configuration's size costs, 5,000 routes to ten services what it is
-// to look up a different one each time. With 5,000 services all asked there is something else
-// in it: connections to servers, which are fewer to each when there are more of them.
+// 5,000 routes to ten services show what routes cost, ten of 5,000 services what the
+// configuration's size does, 5,000 routes to ten services what it is to look up a different one
+// each time. With 5,000 services all asked there is something else in it: connections to servers,
+// which are fewer to each when there are more of them.
 func TestMeasureLookup(t *testing.T) {
 	routes, rounds, slice := number(t, "ROUTES", 5000), number(t, "ROUNDS", 100), span(t, "SLICE", 100*time.Millisecond)
 	leave(t)
@@ -96,6 +97,7 @@ func TestMeasureLookup(t *testing.T) {
 			t.Run(proxy+" "+r.name, func(t *testing.T) { // which ends its proxies with it
 				small := &front{proxy: proxy, routing: r, routes: few, services: few, asked: few}
 				large := []*front{
+					{proxy: proxy, routing: r, routes: routes, services: few, asked: few},
 					{proxy: proxy, routing: r, routes: routes, services: routes, asked: few},
 					{proxy: proxy, routing: r, routes: routes, services: few, asked: routes},
 					{proxy: proxy, routing: r, routes: routes, services: routes, asked: routes},
@@ -243,7 +245,8 @@ func (f *front) run(t *testing.T, dir string, v render.View) {
 // order that is none: routes that follow each other in the configuration do so in memory too.
 func (f *front) questions() (list []question) {
 	for i := range f.asked {
-		n := i * (f.routes / f.asked)
+		apart := f.routes / f.asked
+		n := i*apart + i%apart // of another service each
 		host, path := f.routing.ask(f.routing.word(n))
 		list = append(list, question{
 			request: fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host),
