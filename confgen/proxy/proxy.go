@@ -72,7 +72,7 @@ type Result struct {
 	Generation string        // hash of what only a reload can change, as the proxy reports it
 	Deferred   string        // why a reload that is needed has to wait; "" when none is
 	Pinned     string        // generation that is held on to instead; "" for none
-	Retired    int           // servers out of the files and out of traffic that HAProxy still keeps
+	Retired    int           // servers out of traffic that HAProxy still keeps, or whose sessions will be closed
 
 	since time.Time // when an earlier Apply began what this one has finished
 }

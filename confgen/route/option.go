@@ -85,7 +85,8 @@ var optionKeys = map[string]option{
 		unable: map[Proxy]string{Nginx: "nginx has no queue in its open edition; leave the label out"},
 	},
 	"drain": {
-		unable: map[Proxy]string{HAProxy: drains, Nginx: drains, AnyProxy: drains},
+		read:   readDrain,
+		unable: map[Proxy]string{Nginx: "nginx closes nothing of one server; give the time where the instance is stopped: docker run --stop-timeout 30, stop_grace_period: 30s in a stack"},
 	},
 	"headers.request":  {read: readRequestHeaders},
 	"headers.response": {read: readResponseHeaders},
@@ -106,9 +107,6 @@ var optionKeys = map[string]option{
 var restricts = map[string]bool{
 	"allow": true, "deny": true, "redirect": true, "proto": true, "auth": true, "forward-auth": true, "rate": true, "inflight": true, "body-max": true,
 }
-
-// drains says where the time belongs that a stopping instance has: no front end decides it.
-const drains = "an instance that stops gets nothing new at once and finishes what it has as long as it runs; give it the time where it is stopped: docker run --stop-timeout 30, stop_grace_period: 30s in a stack"
 
 // options reads all option keys of one route. It returns false when the route must be withheld.
 func (p *parser) options(out *parsed, w *wish) (*Options, bool) {

@@ -3,6 +3,7 @@ package route
 import (
 	"errors"
 	"strings"
+	"time"
 )
 
 func readMaxConn(r reading, value string) error {
@@ -28,6 +29,15 @@ func readBackup(r reading, value string) error {
 
 func readSlowStart(r reading, value string) (err error) {
 	r.wish.limits.SlowStart, err = parseDuration(value)
+	return err
+}
+
+// readDrain takes whole seconds: HAProxy says no finer since when a server gets nothing new.
+func readDrain(r reading, value string) (err error) {
+	r.Drain, err = parseDuration(value)
+	if err == nil && r.Drain%time.Second != 0 {
+		err = errors.New("write whole seconds, such as 30s")
+	}
 	return err
 }
 

@@ -29,6 +29,7 @@ type Options struct {
 	Deny     []netip.Prefix `json:",omitempty"` // clients that may not, whatever Allow says
 	Balance  Balance        `json:",omitzero"`
 	Retries  *int           `json:",omitempty"` // on other servers; nil for the default
+	Drain    time.Duration  `json:",omitzero"`  // for which a server may finish once it gets nothing new; 0 for any time
 	Compress bool           `json:",omitzero"`  // answers that are text
 	Check    Check          `json:",omitzero"`
 

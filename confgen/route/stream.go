@@ -163,7 +163,7 @@ func (p *parser) readSNI(out *parsed, w *wish) bool {
 
 // streamKeys are the option keys that mean something for a stream.
 var streamKeys = map[string]bool{
-	"proto": true, "allow": true, "deny": true, "balance": true, "sticky": true, "maxconn": true, "backup": true, "slowstart": true, "retries": true,
+	"proto": true, "allow": true, "deny": true, "balance": true, "sticky": true, "maxconn": true, "backup": true, "slowstart": true, "drain": true, "retries": true,
 	"check": true, "check.interval": true, "check.fall": true, "check.rise": true, "check.timeout": true,
 	"timeout.connect": true, "timeout.server": true, "timeout.tunnel": true, "timeout.queue": true, "proxy-protocol": true,
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Config is a configuration file as far as it matters for changes at run time.
@@ -23,7 +24,8 @@ type Config struct {
 type Backend struct {
 	Name    string
 	Servers []Server
-	Fixed   []string // names of other servers, which only a reload changes
+	Fixed   []string      // names of other servers, which only a reload changes
+	Drain   time.Duration // for which a server may go on with what it has once it gets nothing new; 0 for ever
 }
 
 // Server is a server line that can be changed at run time.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // live is a server as the worker has it now.
@@ -21,6 +22,14 @@ type live struct {
 	age     int  // seconds since its state changed last
 	check   int  // state bits of its health check
 	agent   int  // state bits of its agent check
+
+	leaving // what is to come of it, when it gets no requests
+}
+
+// leaving is how a server ends that gets no requests any more.
+type leaving struct {
+	listed bool          // in the file, so that it stays when it is idle
+	limit  time.Duration // after which what it still has is closed; 0 for never
 }
 
 // Bits of srv_admin_state, srv_check_state and srv_agent_state (management guide, "show servers
@@ -37,7 +46,7 @@ const (
 type plan struct {
 	serve   []string
 	retire  []string
-	garbage []live // retired before, to be deleted
+	garbage []live // retired before: to be deleted, or to be watched until they are idle
 }
 
 func (p plan) empty() bool { return len(p.serve) == 0 && len(p.retire) == 0 }
@@ -46,7 +55,7 @@ func (p plan) empty() bool { return len(p.serve) == 0 && len(p.retire) == 0 }
 //
 //	file \ worker | absent               | ready               | maintenance
 //	ready         | add, ready           | address, weight     | address, weight, ready
-//	disabled      | add                  | maint               | address, weight
+//	disabled      | add                  | maint               | address, weight; garbage where Drain limits it
 //	absent        | –                    | maint               | garbage: delete when idle
 func diff(want Backend, have []live) plan {
 	var p plan
@@ -73,11 +82,16 @@ func diff(want Backend, have []live) plan {
 			continue
 		}
 		p.change(want.Name+"/"+s.Name, s, l)
+		if s.Disabled && l.maint && want.Drain > 0 {
+			l.leaving = leaving{listed: true, limit: want.Drain}
+			p.garbage = append(p.garbage, l)
+		}
 	}
 	for _, l := range have {
 		switch {
 		case wanted[l.name], slices.Contains(want.Fixed, l.name):
 		case l.maint:
+			l.limit = want.Drain
 			p.garbage = append(p.garbage, l)
 		default:
 			p.retire = append(p.retire, "set server "+want.Name+"/"+l.name+" state maint")
@@ -257,8 +271,8 @@ func SameOptions(a, b *Config) bool {
 func Touched(have, want *Config) []Backend {
 	var touched []Backend
 	changed(have, want, func(before, now *section) {
-		if before == nil || !slices.EqualFunc(before.servers, now.servers, Server.equal) {
-			touched = append(touched, Backend{Name: now.name, Servers: now.servers, Fixed: now.fixed})
+		if before == nil || before.drain != now.drain || !slices.EqualFunc(before.servers, now.servers, Server.equal) {
+			touched = append(touched, Backend{Name: now.name, Servers: now.servers, Fixed: now.fixed, Drain: now.drain})
 		}
 	})
 	return touched

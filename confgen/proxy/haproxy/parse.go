@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // parser reads the lines of one section.
@@ -52,6 +53,7 @@ func (r *Reader) parse(within surroundings, text string, f func(line string, s *
 func (p *parser) line(line string, first bool) bool {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {
+		p.comment(line)
 		return false
 	}
 	words := strings.Fields(line)
@@ -74,6 +76,18 @@ func (p *parser) line(line string, first bool) bool {
 	p.structure.WriteString(line)
 	p.structure.WriteByte('\n')
 	return false
+}
+
+// comment takes in what HAProxy has no word for: `# drain 30s`, in a backend, is how long a server
+// may go on with what it has once it gets nothing new.
+func (p *parser) comment(line string) {
+	words := strings.Fields(line)
+	if !p.backend || len(words) != 3 || words[0] != "#" || words[1] != "drain" {
+		return
+	}
+	if d, err := time.ParseDuration(words[2]); err == nil && d > 0 {
+		p.drain = d
+	}
 }
 
 func (p *parser) begin(words []string) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Reader reads one version of a configuration file after the other. It knows a section again by
@@ -27,6 +28,7 @@ type section struct {
 	servers  []Server
 	fixed    []string // servers that cannot be changed at run time
 	binds    []string
+	drain    time.Duration     // see Backend
 	defaults []string          // what default-server lines of a `defaults` section come to
 	depth    int               // of .if blocks that are open at its end
 	digest   [sha256.Size]byte // of its structure, zero if it has none
@@ -171,7 +173,7 @@ func (r *Reader) assemble(list []*section) *Config {
 		}
 		c.Binds = append(c.Binds, s.binds...)
 		if s.backend {
-			c.Backends = append(c.Backends, Backend{Name: s.name, Servers: s.servers, Fixed: s.fixed})
+			c.Backends = append(c.Backends, Backend{Name: s.name, Servers: s.servers, Fixed: s.fixed, Drain: s.drain})
 		}
 	}
 	c.Structure = hex.EncodeToString(h.Sum(nil))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ type Desired struct {
 type Report struct {
 	Commands int
 	PID      int // of the worker, as HAProxy sees it
-	Garbage  int // servers that are out of the file and out of traffic but not yet deletable
+	Garbage  int // servers out of traffic that cannot be deleted yet, or have sessions that will be closed
 }
 
 // Errors that Sync returns, wrapped.
@@ -195,25 +196,63 @@ func (r *syncer) maps(ctx context.Context, conn *Conn) (differ bool, err error) 
 	return differ, nil
 }
 
-// collect deletes servers that have been out of traffic for a while. HAProxy refuses as long as
-// a connection is open or pooled; they are tried again with a later Sync.
+// collect sees servers off that get no requests any more. They are looked after again with a later
+// Sync.
 func (r *syncer) collect(ctx context.Context, conn *Conn, garbage []live) error {
 	r.report.Garbage = 0
 	for _, l := range garbage {
-		if l.age < 1 {
-			r.report.Garbage++
-			continue
-		}
-		_, err := conn.Ask(ctx, "del server "+l.name) // Not counted: nobody is waiting for it.
-		if _, ok := errors.AsType[*CommandError](err); ok {
-			r.report.Garbage++
-			continue
-		}
+		gone, err := r.seeOff(ctx, conn, l)
 		if err != nil {
 			return err
 		}
+		if !gone {
+			r.report.Garbage++
+		}
 	}
 	return nil
+}
+
+// seeOff deletes a server that has been out of traffic for a while, or finds that one which stays in
+// the file is idle. Where it has something to do for longer than it may, that is closed.
+func (r *syncer) seeOff(ctx context.Context, conn *Conn, l live) (gone bool, err error) {
+	switch {
+	case l.listed:
+		gone, err = idle(ctx, conn, l)
+	case l.age >= 1:
+		gone, err = deleted(ctx, conn, l)
+	}
+	if err != nil || gone || l.limit == 0 || time.Duration(l.age)*time.Second < l.limit {
+		return gone, err
+	}
+	if _, err = conn.Do(ctx, "shutdown sessions server "+l.name); refusal(err) {
+		err = nil // somebody removed it meanwhile
+	}
+	return false, err
+}
+
+// deleted deletes a server. HAProxy refuses as long as a connection is open or pooled.
+func deleted(ctx context.Context, conn *Conn, l live) (bool, error) {
+	_, err := conn.Ask(ctx, "del server "+l.name) // Not counted: nobody is waiting for it.
+	if refusal(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// idle reports whether a server has no session.
+func idle(ctx context.Context, conn *Conn, l live) (bool, error) {
+	backend, _, _ := strings.Cut(l.name, "/")
+	answer, err := conn.Ask(ctx, fmt.Sprintf("show stat %s 4 %d", backend, l.id))
+	if err != nil {
+		return false, err
+	}
+	titles, rest, _ := strings.Cut(answer, "\n")
+	line, _, _ := strings.Cut(rest, "\n")
+	column, values := slices.Index(strings.Split(titles, ","), "scur"), strings.Split(line, ",")
+	if column < 0 || len(values) > 1 && len(values) <= column {
+		return false, fmt.Errorf("read haproxy's sessions of %s: %q", l.name, answer)
+	}
+	return len(values) == 1 || values[column] == "0", nil
 }
 
 // refusal reports whether HAProxy answered, and said no.
