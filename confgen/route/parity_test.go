@@ -131,17 +131,7 @@ func verdict(t *testing.T, key string, proxy route.Proxy) (cell string, works bo
 // refusalOf is what the code says to a value of a key; "" for nothing.
 func refusalOf(t *testing.T, key, value string, proxy route.Proxy) string {
 	t.Helper()
-	meta := map[string]string{"fairway-host": "a.test"}
-	for k, v := range parity[key].beside {
-		meta["fairway-"+strings.ReplaceAll(k, ".", "-")] = v
-	}
-	meta["fairway-"+strings.ReplaceAll(key, ".", "-")] = value
-	if key == "tcp" || key == "sni" { // they stand in the place of hosts
-		delete(meta, "fairway-host")
-	}
-	table := route.Build(route.Snapshot{Services: []route.Service{{Name: "self", Instances: []route.Instance{{
-		Node: "n", ID: "i", Address: "10.0.0.1", Port: 80, Status: route.Passing, Meta: meta,
-	}}}}}, paritySettings(proxy))
+	table := tableOf(metaOf(key, value), proxy)
 	for _, p := range table.Problems {
 		if p.Key == "fairway."+key {
 			reason := strings.TrimPrefix(p.Reason, fmt.Sprintf("%q: ", value))
@@ -150,6 +140,26 @@ func refusalOf(t *testing.T, key, value string, proxy route.Proxy) string {
 		}
 	}
 	return ""
+}
+
+// metaOf is what a row says of a key with a value, and of what that needs beside it.
+func metaOf(key, value string) map[string]string {
+	meta := map[string]string{"fairway-host": "a.test"}
+	for k, v := range parity[key].beside {
+		meta["fairway-"+strings.ReplaceAll(k, ".", "-")] = v
+	}
+	meta["fairway-"+strings.ReplaceAll(key, ".", "-")] = value
+	if key == "tcp" || key == "sni" { // they stand in the place of hosts
+		delete(meta, "fairway-host")
+	}
+	return meta
+}
+
+// tableOf is the table of one row.
+func tableOf(meta map[string]string, proxy route.Proxy) route.Table {
+	return route.Build(route.Snapshot{Services: []route.Service{{Name: "self", Instances: []route.Instance{{
+		Node: "n", ID: "i", Address: "10.0.0.1", Port: 80, Status: route.Passing, Meta: meta,
+	}}}}}, paritySettings(proxy))
 }
 
 func paritySettings(proxy route.Proxy) route.Settings {
