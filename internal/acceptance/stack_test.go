@@ -50,6 +50,7 @@ func story(t *testing.T, file, proxy string) {
 	}
 
 	step("answers", func(c *cluster) { c.answersFrom(1); c.truth() })
+	step("the client is seen as who it is", (*cluster).clientIsSeen)
 	step("unknown host is refused with 404", func(c *cluster) {
 		if status, by, err := c.get("nobody.test", "/"); status != http.StatusNotFound || by != "" {
 			c.t.Errorf("status %d by %q: %v", status, by, err)
