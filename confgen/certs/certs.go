@@ -5,7 +5,7 @@
 // What a name in the store is made of, in a folder:
 //
 //	NAME.pem               certificate, chain and key in one
-//	NAME.crt + NAME.key    certificate and chain, and the key (also .cer or .pem + .key)
+//	NAME.crt + NAME.key    certificate and chain, and the key (also .cer, .cert or .pem + .key)
 //	NAME/fullchain.pem + NAME/privkey.pem    as certbot leaves them; also tls.crt + tls.key
 //	NAME.pem or NAME.crt   certificates of authorities alone: for client-ca and backend.verify
 //
@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -253,11 +254,13 @@ func walk(dir, as string, files *[]file) error {
 // inFolders are the files of a folder that belongs to one name: certbot's, and Kubernetes'.
 var inFolders = []string{"fullchain.pem", "privkey.pem", "tls.crt", "tls.key"}
 
-// baseName is a file's name without the extensions that say what it is.
+// extensions say of a file that it is meant for the store. They are no part of its name there.
+var extensions = []string{".pem", ".crt", ".cer", ".cert", ".key"}
+
+// baseName is a file's name without the extension that says what it is.
 func baseName(name string) string {
-	switch ext := filepath.Ext(name); ext {
-	case ".pem", ".crt", ".cer", ".key":
-		return name[:len(name)-len(ext)]
+	if ext := filepath.Ext(name); slices.Contains(extensions, ext) {
+		return strings.TrimSuffix(name, ext)
 	}
 	return name
 }

@@ -85,6 +85,33 @@ func TestStore_layouts(t *testing.T) {
 	}
 }
 
+// TestStore_extensions pairs a key with a certificate of each extension, as folders and as single
+// files, which is how Swarm's secrets come. One of them that holds no PEM is a fault.
+func TestStore_extensions(t *testing.T) {
+	ca := testbed.NewAuthority(t, "ca")
+	cert, key := ca.Issue(t, time.Hour, "demo.local")
+	for _, ext := range []string{".pem", ".crt", ".cer", ".cert"} {
+		dir := t.TempDir()
+		certFile, keyFile := filepath.Join(dir, "demo.local"+ext), filepath.Join(dir, "demo.local.key")
+		testbed.WriteSecret(t, certFile, cert)
+		testbed.WriteSecret(t, keyFile, key)
+		for _, paths := range [][]string{{dir}, {certFile, keyFile}} {
+			s := certs.New(paths, nil)
+			s.Refresh(time.Now(), false)
+			if got := summary(s.Contents()); len(got) != 1 || got[0] != "demo.local for demo.local" {
+				t.Errorf("%s of %q: %q", ext, paths, got)
+			}
+		}
+		dir = t.TempDir()
+		testbed.WriteSecret(t, filepath.Join(dir, "broken"+ext), []byte("hello\n"))
+		s := certs.New([]string{dir}, nil)
+		s.Refresh(time.Now(), false)
+		if got := summary(s.Contents()); len(got) != 1 || !strings.HasPrefix(got[0], "fault broken"+ext+": holds no PEM") {
+			t.Errorf("a broken file %s: %q", ext, got)
+		}
+	}
+}
+
 func TestStore_F47_faults(t *testing.T) {
 	ca := testbed.NewAuthority(t, "ca")
 	cert, key := ca.Issue(t, time.Hour, "a.test")

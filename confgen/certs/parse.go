@@ -66,7 +66,7 @@ func parse(files []file) (parsed, error) {
 		if err != nil {
 			return p, errors.New(reasonOf(err))
 		}
-		expected := slices.Contains([]string{".pem", ".crt", ".cer", ".key"}, filepath.Ext(f.path))
+		expected := slices.Contains(extensions, filepath.Ext(f.path))
 		found := false
 		for {
 			var block *pem.Block
