@@ -2,7 +2,7 @@ package dialect
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -87,6 +87,13 @@ func (r *reading) interlockLabels() bool {
 	return true
 }
 
+// notNeeded is what INTERLOCK_DATA may say and nobody has to, with the reason.
+var notNeeded = map[string]string{
+	"ssl":                 "hosts are served with TLS where the store has a certificate for them",
+	"ssl_certificate_key": "the key is in the store beside its certificate",
+	"websocket_endpoints": "websockets pass on every path",
+}
+
 // interlockData reads INTERLOCK_DATA, the JSON of Interlock's plugins.
 func (r *reading) interlockData(text string) {
 	const label = "INTERLOCK_DATA"
@@ -111,17 +118,19 @@ func (r *reading) interlockData(text string) {
 			texts[key].Text, err = jsonText(raw[key])
 		case lists[key] != nil:
 			var items []string
-			err = json.Unmarshal(raw[key], &items)
+			if json.Unmarshal(raw[key], &items) != nil {
+				err = errors.New("is not a list of texts")
+			}
 			for _, item := range items {
 				*lists[key] = append(*lists[key], Value{item, label})
 			}
-		case key == "ssl" || key == "ssl_certificate_key" || key == "websocket_endpoints":
-			r.note("%s in %s is not needed: certificates are found by name with their keys, and websockets pass on every path", key, label)
+		case notNeeded[key] != "":
+			r.note("%s in %s is not needed: %s", key, label, notNeeded[key])
 		default:
 			r.problem(label, "%s is not known; leave it out", quote(key))
 		}
 		if err != nil {
-			r.problem(label, "%s: %s is not what it should be", key, quote(string(raw[key])))
+			r.problem(label, "%s: %s %s", key, quote(string(raw[key])), err)
 			return // what was meant is not known, and may be the host
 		}
 	}
@@ -142,7 +151,7 @@ func jsonText(raw json.RawMessage) (string, error) {
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64), nil
 	}
-	return "", fmt.Errorf("%s is neither a text nor a number", raw)
+	return "", errors.New("is neither a text nor a number")
 }
 
 // interlock makes the routes: the context root on every host, or hostname.domain; and the aliases.
@@ -262,12 +271,12 @@ func (r *reading) port(t *route, v Value) {
 	t.set("port", v.Text, v.Label)
 }
 
-// certificate takes the name of a file or secret as that of a certificate in the store.
+// certificate takes a file or secret by the name that the front end's store gives it.
 func (r *reading) certificate(t *route, v Value) {
-	if isToken(v.Text) {
-		t.set("cert", v.Text, v.Label)
+	if name := storeName(v.Text); isToken(name) {
+		t.set("cert", name, v.Label)
 	} else if v.Label != "" {
-		r.problem(v.Label, "%s: a certificate is named by letters, digits, dots, hyphens and underscores, without a folder", quote(v.Text))
+		r.problem(v.Label, "%s: a certificate is named by letters, digits, dots, hyphens and underscores", quote(v.Text))
 	}
 }
 
@@ -332,7 +341,7 @@ func (r *reading) backendOption(t *route, v Value) {
 	case "httpchk", "tcp-check":
 		r.healthCheck(t, v)
 	case "forwardfor", "redispatch", "http-server-close", "http-keep-alive", "forceclose", "httpclose", "httplog":
-		r.note("%s=%s is not needed: the front end does what is right by itself", v.Label, quote(v.Text))
+		r.note("%s: %s is not needed: the front end does what is right by itself", v.Label, quote(v.Text))
 	default:
 		r.problem(v.Label, "%s is an option of HAProxy that has no label; if it must be, fairway.snippet.haproxy", quote(v.Text))
 	}

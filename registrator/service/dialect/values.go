@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,16 +142,24 @@ func networks(items []string) (string, error) {
 	return strings.Join(list, ","), nil
 }
 
-// duration reads "10s" and a plain number of the unit.
+// duration reads "10s" and a plain number of the unit, and writes it as the front end reads it.
 func duration(s string, unit time.Duration) (string, error) {
+	d, err := parseDuration(s, unit)
+	if err != nil {
+		return "", err
+	}
+	return shortDuration(d), nil
+}
+
+func parseDuration(s string, unit time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if n, number := strconv.ParseUint(s, 10, 31); number == nil {
 		d, err = time.Duration(n)*unit, nil
 	}
 	if err != nil || d <= 0 || d > 24*24*time.Hour {
-		return "", errors.New("not a duration such as 10s")
+		return 0, errors.New("not a duration such as 10s")
 	}
-	return shortDuration(d), nil
+	return d, nil
 }
 
 // shortDuration writes 1m rather than 1m0s.
@@ -181,4 +191,18 @@ func (t *route) setHeader(key, name, value, label string) error {
 	}
 	t.add(key, "; ", change, label)
 	return nil
+}
+
+// storeName is what the front end's certificate store calls a file: its name without folder and
+// extension, or its folder's name where the file says only what it is. docs/tls.md lists them.
+func storeName(file string) string {
+	folder, name := path.Split(file)
+	folder = path.Base(folder)
+	if slices.Contains([]string{"fullchain.pem", "tls.crt"}, name) && isToken(folder) && folder[0] != '.' {
+		return folder
+	}
+	if ext := path.Ext(name); slices.Contains([]string{".pem", ".crt", ".cer", ".cert"}, ext) {
+		return strings.TrimSuffix(name, ext)
+	}
+	return name
 }
