@@ -9,6 +9,9 @@ import (
 // internalNetworks are nginx-proxy's own default of what NETWORK_ACCESS=internal lets in.
 const internalNetworks = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
 
+// defaultRoot is nginx-proxy's own default of VIRTUAL_ROOT.
+const defaultRoot = "/var/www/public"
+
 // readNginxProxy reads the variables of nginx-proxy/nginx-proxy.
 func readNginxProxy(r *reading) {
 	switch {
@@ -140,9 +143,7 @@ func (r *reading) virtualHostSettings(t *route) {
 		t.set("proto", proto, "VIRTUAL_PROTO")
 	case "fastcgi":
 		t.set("proto", "fcgi", "VIRTUAL_PROTO")
-		if root := r.env["VIRTUAL_ROOT"]; root != "" {
-			r.problem("VIRTUAL_ROOT", "%s: a root folder cannot be told to the service; let it know its own", quote(root))
-		}
+		r.virtualRoot(t)
 	default:
 		r.withhold(t, "VIRTUAL_PROTO", "%s cannot be spoken to a service; it may be http, https, grpc, grpcs or fastcgi", quote(r.env["VIRTUAL_PROTO"]))
 	}
@@ -168,5 +169,18 @@ func (r *reading) virtualHostSettings(t *route) {
 		t.set("allow", internalNetworks, "NETWORK_ACCESS")
 	default:
 		r.withhold(t, "NETWORK_ACCESS", "%s is neither internal nor external; write fairway.allow=NETWORKS", quote(r.env["NETWORK_ACCESS"]))
+	}
+}
+
+// virtualRoot takes the folder of the scripts, which nginx-proxy looks for elsewhere than Fairway
+// where nothing is said.
+func (r *reading) virtualRoot(t *route) {
+	switch root := r.env["VIRTUAL_ROOT"]; {
+	case root == "":
+		t.set("fcgi.root", defaultRoot, "VIRTUAL_PROTO")
+	case plainPath(root) != nil:
+		r.problem("VIRTUAL_ROOT", "%s: %s; write fairway.fcgi.root=/FOLDER", quote(root), plainPath(root))
+	default:
+		t.set("fcgi.root", root, "VIRTUAL_ROOT")
 	}
 }
