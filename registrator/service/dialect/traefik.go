@@ -242,6 +242,7 @@ func (t *traefik) server(scratch *route, key string, v Value) {
 			t.problem(v.Label, "%s is not a weight from 0 to 256", quote(v.Text))
 		} else {
 			scratch.set("weight", v.Text, v.Label)
+			t.note("%s: instances without a weight count 100, where they count 1 for Traefik", v.Label)
 		}
 	case "passhostheader":
 		if on, ok := parseBool(v.Text); ok && !on {

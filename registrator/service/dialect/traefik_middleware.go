@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -114,46 +115,83 @@ func (t *traefik) basicAuth(out *route, name string, m map[string]Value) {
 }
 
 func (t *traefik) rateLimit(out *route, label string, m map[string]Value) {
-	period, key := "1s", "ip"
+	limit := rate{period: time.Second, key: "ip"}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		v := m[name]
-		switch name {
-		case "average", "burst":
-			if n, err := strconv.ParseUint(v.Text, 10, 31); err != nil || n == 0 && name == "burst" {
-				t.withhold(out, v.Label, "%s is not a number of requests", quote(v.Text))
-				return
-			}
-		case "period":
-			d, err := duration(v.Text, time.Second)
-			if err != nil {
-				t.withhold(out, v.Label, "%s: %s", quote(v.Text), err)
-				return
-			}
-			period = d
-		case "sourcecriterion.requestheadername":
-			if !isToken(v.Text) {
-				t.withhold(out, v.Label, "%s is not the name of a header", quote(v.Text))
-				return
-			}
-			key = "header:" + v.Text
-		default:
-			t.withhold(out, v.Label, "%s: requests are counted by client address or by a header only; write fairway.rate=100/1s,burst=50", quote(v.Text))
+		if err := limit.read(name, m[name].Text); err != nil {
+			t.withhold(out, m[name].Label, "%s", err)
 			return
 		}
 	}
-	average := m["average"].Text
-	if average == "" || strings.Trim(average, "0") == "" {
+	if limit.average == 0 {
 		return // Traefik's way to say that there is no limit
 	}
-	rate := average + "/" + period
-	if burst := m["burst"].Text; burst != "" {
-		rate += ",burst=" + burst
+	if err := limit.wholeSeconds(); err != nil {
+		t.withhold(out, m["period"].Label, "%s: %s", quote(m["period"].Text), err)
+		return
 	}
-	if old := out.get("rate"); old != "" {
+	if out.get("rate") != "" {
 		t.withhold(out, label, "a route has one rate, and this is the second")
 		return
 	}
-	out.set("rate", rate+",key="+key, label)
+	out.set("rate", limit.String(), label)
+}
+
+// rate is how often one client may ask.
+type rate struct {
+	average, burst uint64
+	period         time.Duration
+	key            string
+}
+
+func (l *rate) read(name, text string) (err error) {
+	switch name {
+	case "average", "burst":
+		n, bad := strconv.ParseUint(text, 10, 31)
+		if bad != nil || n == 0 && name == "burst" {
+			return fmt.Errorf("%s is not a number of requests", quote(text))
+		}
+		if name == "burst" {
+			l.burst = n
+		} else {
+			l.average = n
+		}
+	case "period":
+		if l.period, err = parseDuration(text, time.Second); err != nil {
+			return fmt.Errorf("%s: %w", quote(text), err)
+		}
+	case "sourcecriterion.requestheadername":
+		if !isToken(text) {
+			return fmt.Errorf("%s is not the name of a header", quote(text))
+		}
+		l.key = "header:" + text
+	default:
+		if on, ok := parseBool(text); name == "sourcecriterion.requesthost" && ok && !on {
+			return nil
+		}
+		return fmt.Errorf("%s: requests are counted by client address or by a header only; write fairway.rate=100/1s,burst=50", quote(text))
+	}
+	return nil
+}
+
+// wholeSeconds writes a rate of fractions of a second as one of whole seconds, which is how the
+// front end counts: 5 in 500ms are 10 in 1s.
+func (l *rate) wholeSeconds() error {
+	switch n := time.Second / l.period; {
+	case l.period%time.Second == 0 && l.period <= 24*time.Hour:
+	case n > 1 && n*l.period == time.Second:
+		l.average, l.period = l.average*uint64(n), time.Second
+	default:
+		return errors.New("requests are counted in whole seconds, up to 24h; write fairway.rate=100/1s,burst=50")
+	}
+	return nil
+}
+
+func (l *rate) String() string {
+	s := fmt.Sprintf("%d/%s", l.average, shortDuration(l.period))
+	if l.burst > 0 {
+		s += fmt.Sprintf(",burst=%d", l.burst)
+	}
+	return s + ",key=" + l.key
 }
 
 func (t *traefik) ipAllowList(out *route, label string, m map[string]Value) {
