@@ -31,6 +31,7 @@ type Options struct {
 	Resync     time.Duration
 	SessionTTL time.Duration
 	ReapAfter  time.Duration
+	StopLinger time.Duration // for which it goes on after it was asked to end, and longer while containers end with it
 	StopGrace  time.Duration // how long the node is left alone after a clean end; 0 for no longer than after any other
 	Once       bool
 	DryRun     bool
@@ -83,6 +84,7 @@ func flags() []cli.Flag {
 		text(when, "resync", "1m", "`DURATION` after which all is compared anew even when nothing happened; a plain number is seconds"),
 		text(when, "session-ttl", "15s", "`DURATION` of the node's Consul session; its services are taken out after twice this time without a sign of life (at least 10s)"),
 		text(when, "reap-after", "24h", "`DURATION` after which a silent node is removed from the catalog; 0 for never"),
+		text(when, "stop-linger", "2s", "`DURATION` for which registrator goes on after SIGTERM, and at most 5s more while containers of the node are stopping, so that those that stop with it, as when a node is drained, are out of the front ends; 0: not at all"),
 		text(when, "stop-grace", "10m", "`DURATION` after a clean end during which the node's services stay in; 0: a stopped registrator counts as a dead node"),
 
 		yes(old, "cleanup", "always on"),
@@ -194,6 +196,9 @@ func (o *Options) readDurations(c *cli.Context) (err error) {
 		return err
 	}
 	if o.SessionTTL, err = duration(c, "session-ttl", liveness.MinTTL); err != nil {
+		return err
+	}
+	if o.StopLinger, err = duration(c, "stop-linger", 0); err != nil {
 		return err
 	}
 	if o.StopGrace, err = duration(c, "stop-grace", 0); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -43,6 +44,7 @@ type program struct {
 	checks   *health.Runner
 	swarm    *swarmView
 	wake     reconcile.Wake
+	ending   *atomic.Int64 // rows of containers that are about to end, as the last pass saw them
 
 	dockerPart, eventsPart, consulPart, sessionPart, synced part
 }
@@ -52,7 +54,7 @@ type program struct {
 func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
 	// The conditions of readiness stand before anybody can ask for them.
 	p := &program{
-		opt: opt, d: d, wake: reconcile.NewWake(),
+		opt: opt, d: d, wake: reconcile.NewWake(), ending: new(atomic.Int64),
 		dockerPart: newPart(d, "docker"), eventsPart: newPart(d, "docker-events"),
 		consulPart: newPart(d, "consul"), sessionPart: newPart(d, "session"), synced: newPart(d, "first-sync"),
 	}
@@ -99,7 +101,9 @@ func (p *program) run(ctx context.Context) error {
 			Log: p.d.Log.Named("liveness"), Failed: p.sessionPart.Set,
 		})
 	}
-	if err := p.work(ctx, options); err != nil {
+	working, cancel := p.linger(ctx)
+	defer cancel()
+	if err := p.work(working, options); err != nil {
 		return err
 	}
 	return p.leave(ctx)
@@ -202,7 +206,7 @@ func (p *program) newSyncer(options service.Options) *syncer {
 	again.Stop()
 	return &syncer{
 		options: options, docker: p.docker, swarm: p.swarm.directory, catalog: p.catalog, checks: p.checks, adopter: p.adopter, again: again,
-		report:     newReport(p.d.Log, p.d.Metrics),
+		report:     newReport(p.d.Log, p.d.Metrics), ending: p.ending,
 		dockerPart: p.dockerPart, consulPart: p.consulPart, synced: p.synced,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fairway/registrator/catalog"
@@ -38,6 +39,7 @@ type syncer struct {
 	adopter *adopter // nil without --adopt
 
 	dockerPart, consulPart, synced part
+	ending                         *atomic.Int64 // rows of containers that are about to end
 
 	remembered *catalog.Observed // as the last pass left it; nil where it is not known for certain
 	glanced    time.Time         // when a glance was last acted upon
@@ -93,6 +95,7 @@ func (s *syncer) act(ctx context.Context, started time.Time, listing docker.List
 	patience := s.swarm.Fill(listing.Containers, started)
 	plan := service.Desired(s.swarm.Mesh(listing.Containers, s.options), s.options)
 	plan, expiry := s.checks.Fill(plan, observed.Rows, started)
+	s.ending.Store(ending(plan))
 	adopt := s.adopter.judge(&observed, plan, listing.Containers)
 	changes := service.Diff(observed.Rows, plan)
 	fresh := s.words.freshen(changes, plan, started)

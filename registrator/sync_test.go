@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,7 @@ func newTestSyncer(w *worlds, wake reconcile.Wake) (*syncer, *testbed.Log) {
 	again := time.AfterFunc(time.Hour, wake.Now)
 	again.Stop()
 	return &syncer{
+		ending:  new(atomic.Int64),
 		options: service.Defaults(), docker: w, swarm: swarm.NewDirectory(), catalog: w, checks: health.New(health.Options{}), report: newReport(d.Log, d.Metrics), again: again,
 		dockerPart: newPart(d, "docker"), consulPart: newPart(d, "consul"), synced: newPart(d, "first-sync"),
 	}, log

@@ -82,6 +82,19 @@ func TestSwarm(t *testing.T) {
 		c.insist("frontend", "node", "promote", "cluster-master")
 		c.role("frontend", "cluster-master", "reachable")
 	})
+	step("a node is drained, registrator with its neighbours", func(c *cluster) {
+		c.insist("cluster-master", "node", "update", "--availability", "drain", "db-1")
+		testbed.Eventually(c.t, sessionTTL, "nothing passes on it", func() error { return c.silent("db-1") })
+		wait(c.t, 2*sessionTTL) // nor when its session has run out, and those that stay are as they were
+		if err := c.silent("db-1"); err != nil {
+			c.t.Error(err)
+		}
+		if err := c.silent("app-server-1"); err == nil {
+			c.t.Error("nothing passes on the other worker")
+		}
+		c.insist("cluster-master", "node", "update", "--availability", "active", "db-1")
+		c.shop(workers, "handed.test")
+	})
 	leader := c.leader()
 	c.consul = c.consulAt([]string{"consul", "consul-2"}[map[bool]int{true: 1}[leader == "consul"]])
 	step("C103 a lost leader of Consul is no alarm", func(c *cluster) {

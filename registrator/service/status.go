@@ -22,6 +22,9 @@ type life struct {
 	reason string // why nothing is registered, or why rows are kept
 }
 
+// Stopping is the output of a container that was told to stop and has not ended yet.
+const Stopping = "stopping"
+
 // lifeOf reads a container's state.
 //
 //	unknown                          keep as it is
@@ -44,7 +47,7 @@ func lifeOf(c *Container, deregister Deregister) life {
 		return life{fate: serve, status: status, output: output}
 	case Paused:
 		if c.Stopping {
-			return life{fate: serve, status: Critical, output: "stopping"}
+			return life{fate: serve, status: Critical, output: Stopping}
 		}
 		return life{fate: serve, status: Critical, output: "paused"}
 	case Restarting:
@@ -68,7 +71,7 @@ func failed(code int) bool { return code != 0 && code < 128 }
 
 func healthOf(c *Container) (Status, string) {
 	if c.Stopping {
-		return Critical, "stopping"
+		return Critical, Stopping
 	}
 	switch c.Health {
 	case Starting:
