@@ -206,7 +206,7 @@ func (p *program) newSyncer(options service.Options) *syncer {
 	again.Stop()
 	return &syncer{
 		options: options, docker: p.docker, swarm: p.swarm.directory, catalog: p.catalog, checks: p.checks, adopter: p.adopter, again: again,
-		report:     newReport(p.d.Log, p.d.Metrics), ending: p.ending,
+		report: newReport(p.d.Log, p.d.Metrics), ending: p.ending,
 		dockerPart: p.dockerPart, consulPart: p.consulPart, synced: p.synced,
 	}
 }

@@ -87,7 +87,8 @@ func (s *syncer) lookAndAct(ctx context.Context) error {
 // owesLook reports whether a glance was acted upon and the look that makes up for it has not come.
 func (s *syncer) owesLook() bool { return !s.glanced.IsZero() }
 
-// errOutdated says that Consul did not take what would have been right for what was remembered.
+// errOutdated says that what was remembered is not enough to act by, or that Consul did not take
+// what would have been right for it.
 var errOutdated = errors.New("the catalog is not what it was")
 
 // act makes the catalog, which holds what was observed, equal to the containers.
@@ -98,6 +99,9 @@ func (s *syncer) act(ctx context.Context, started time.Time, listing docker.List
 	s.ending.Store(ending(plan))
 	adopt := s.adopter.judge(&observed, plan, listing.Containers)
 	changes := service.Diff(observed.Rows, plan)
+	if observed.Blind(changes) {
+		return errOutdated
+	}
 	fresh := s.words.freshen(changes, plan, started)
 	result, err := s.catalog.Apply(ctx, observed, fresh)
 	after, certain := observed.After(fresh, result)

@@ -6,6 +6,14 @@ import (
 	"fairway/registrator/service"
 )
 
+// Blind reports whether changes could overwrite a row that somebody else has written since we looked.
+// A transaction does not, but rows with tagged addresses cannot be part of one.
+func (o Observed) Blind(changes service.Changes) bool {
+	return o.Remembered && slices.ContainsFunc(changes.Put, func(row service.Registration) bool {
+		return len(row.Addresses) > 0 && !slices.ContainsFunc(o.Rows, func(r service.Registration) bool { return r.ID == row.ID })
+	})
+}
+
 // After returns what the catalog holds once changes to it were written with a result, as if it
 // had been read again, but for what others may have done. It is not known for certain where Consul
 // refused something, of an agent, and where others may set the tags of our rows, of which nobody is told.

@@ -115,6 +115,9 @@ func (c *Client) units(o Observed, changes service.Changes, now time.Time) []uni
 	}
 	for _, row := range changes.Put {
 		u := c.put(row)
+		if _, known := names[row.ID]; o.Remembered && !known {
+			u.ops[0].Service.Verb = api.ServiceCAS // only where there is none: nobody looked whether the ID is somebody else's
+		}
 		u.ops = append(u.ops, c.dropChecks(row, checks[row.ID])...)
 		u.ops = append(u.ops, c.dropTheirs(u.ops, row, o.held[row.ID])...)
 		if before := names[row.ID]; before != "" && before != row.Name {
