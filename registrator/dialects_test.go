@@ -27,8 +27,8 @@ func TestOptions_dialects(t *testing.T) {
 	}
 }
 
-// TestExplain_dialect: the translation is told key by key, and with --dialects none there is none.
-func TestExplain_dialect(t *testing.T) {
+// TestExplain_translation: the translation is told key by key, and with --dialects none there is none.
+func TestExplain_translation(t *testing.T) {
 	c := service.Container{
 		ID: strings.Repeat("a", 64), Name: "shop", Image: "shop", State: service.Running,
 		Env:    []string{"VIRTUAL_HOST=shop.test", "VIRTUAL_PORT=8080", "VIRTUAL_PROTO=https"},
@@ -54,14 +54,6 @@ func TestExplain_dialect(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("explain does not say %q:\n%s", want, got)
 		}
-	}
-	plan := translated(service.Desired([]service.Container{c}, func() service.Options { o := service.Defaults(); o.Dialects = dialect.Names(); return o }()))
-	var out strings.Builder
-	if err := printDecisions(&out, plan, "shop"); err != nil {
-		t.Fatal(err)
-	}
-	if got := out.String(); strings.Count(got, "shop\n") != 1 || !strings.Contains(got, "fairway.host=shop.test") || strings.Contains(got, "address") {
-		t.Errorf("explain --dialect says:\n%s", got)
 	}
 	if got := explained(nil); strings.Contains(got, "VIRTUAL") {
 		t.Errorf("without dialects explain says:\n%s", got)

@@ -51,13 +51,15 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 	containers, unread := askSwarm(ctx, engine, swarm.New(client), listing.Containers, options)
 	plan := service.Desired(containers, options)
 	if dialect {
-		plan = translated(plan)
+		plan = translated(plan, listing.Failed)
 	}
-	if err := printDecisions(out, plan, which); err != nil || dialect {
+	if err := printDecisions(out, plan, which); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(out, explainMode(ctx, opt, options.Node)); err != nil {
-		return err
+	if !dialect {
+		if _, err := fmt.Fprintln(out, explainMode(ctx, opt, options.Node)); err != nil {
+			return err
+		}
 	}
 	if unread != nil {
 		return fmt.Errorf("what Swarm services say is not known: %w", unread)
@@ -66,8 +68,8 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 }
 
 // translated leaves of a plan what labels of other front ends become. That is a container's and
-// not a port's, so it is told once.
-func translated(plan service.Plan) service.Plan {
+// not a port's, so it is told once. Of a container that could not be read nothing is claimed.
+func translated(plan service.Plan, unread map[string]error) service.Plan {
 	at := map[string]int{}
 	decisions := plan.Decisions
 	plan.Decisions = nil
@@ -85,8 +87,13 @@ func translated(plan service.Plan) service.Plan {
 		}
 	}
 	for i := range plan.Decisions {
-		if len(plan.Decisions[i].Notes) == 0 {
-			plan.Decisions[i].Notes = []service.Note{{About: service.AboutRouting, Text: "nothing is read that was written for another front end"}}
+		d := &plan.Decisions[i]
+		text := "nothing is read that was written for another front end"
+		if err := unread[d.Container]; err != nil {
+			text = "not known: " + err.Error()
+		}
+		if len(d.Notes) == 0 {
+			d.Notes = []service.Note{{About: service.AboutRouting, Text: text}}
 		}
 	}
 	return plan
