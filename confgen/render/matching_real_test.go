@@ -5,7 +5,6 @@ package render_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -188,26 +187,6 @@ func TestMatching(t *testing.T) {
 		{"down.com", "/", "503"},
 		{"maint.com", "/", "503"},
 	}
-	raw := []struct{ name, request, want string }{
-		{"no host", "GET /any HTTP/1.1\r\n\r\n", "400"},
-		{"no host in 1.0", "GET /any HTTP/1.0\r\n\r\n", "any"},
-		{"empty host in 1.0", "GET /any HTTP/1.0\r\nHost:\r\n\r\n", "any|400"},
-		{"host and an empty one", "GET / HTTP/1.1\r\nHost: a.com\r\nHost:\r\n\r\n", "400"},
-		{"an empty host and one", "GET / HTTP/1.1\r\nHost:\r\nHost: a.com\r\n\r\n", "400"},
-		{"absolute without host", "GET http://a.com/api HTTP/1.1\r\n\r\n", "400"},
-		// HAProxy compares the two before any rule sees them; nginx takes them for the same host.
-		{"absolute with a dot", "GET http://a.com./api HTTP/1.1\r\nHost: a.com\r\nConnection: close\r\n\r\n", "400|api"},
-		{"space before the colon", "GET / HTTP/1.1\r\nHost : a.com\r\n\r\n", "400"},
-		{"host in 1.0", "GET /api HTTP/1.0\r\nHost: a.com\r\n\r\n", "api"},
-		{"two hosts", "GET / HTTP/1.1\r\nHost: a.com\r\nHost: b.a.com\r\n\r\n", "400"},
-		// HAProxy merges equal ones before any rule sees them.
-		{"host twice", "GET / HTTP/1.1\r\nHost: a.com\r\nHost: a.com\r\nConnection: close\r\n\r\n", "400|root"},
-		{"connect", "CONNECT a.com:80 HTTP/1.1\r\nHost: a.com:80\r\n\r\n", "400|405"},
-		{"trace", "TRACE / HTTP/1.1\r\nHost: a.com\r\n\r\n", "405"},
-		{"options of the server", "OPTIONS * HTTP/1.1\r\nHost: a.com\r\n\r\n", "400"},
-		{"purge", "PURGE /api HTTP/1.1\r\nHost: a.com\r\nConnection: close\r\n\r\n", "api"},
-		{"length twice", "POST /api HTTP/1.1\r\nHost: a.com\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", "400"},
-	}
 	s := catalog(t, matchingCatalog)
 	for i, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
@@ -217,11 +196,6 @@ func TestMatching(t *testing.T) {
 			for _, c := range cases {
 				if got := get(t, address, c.host, c.path); got.who() != c.want {
 					t.Errorf("%q %q: %s, want %s", c.host, c.path, got.who(), c.want)
-				}
-			}
-			for _, c := range raw {
-				if got := send(t, address, c.request); !slices.Contains(strings.Split(c.want, "|"), got.who()) {
-					t.Errorf("%s: %s, want %s", c.name, got.who(), c.want)
 				}
 			}
 		})

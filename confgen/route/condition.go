@@ -86,7 +86,7 @@ func readMethods(value string) ([]string, error) {
 		case len(m) > 32 || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" || m[0] == '-' || m[0] == '_':
 			return nil, fmt.Errorf("%s is not a method, such as GET", quote(m))
 		case m == "CONNECT" || m == "TRACE":
-			return nil, fmt.Errorf("the front end answers %s itself, with 405", m)
+			return nil, fmt.Errorf("the front end refuses %s itself", m)
 		}
 	}
 	return methods, nil
