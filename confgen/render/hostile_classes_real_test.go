@@ -87,7 +87,7 @@ func (h *hostility) wantPlausible(t *testing.T) {
 			t.Errorf("no value for the key %s", key)
 		}
 		for _, value := range plausible[key] {
-			if reason := h.refusal(key, value, route.HAProxy); reason != "" && h.refusal(key, value, route.Nginx) != "" && key != "drain" { // which nobody takes
+			if reason := h.refusal(key, value, route.HAProxy); reason != "" && h.refusal(key, value, route.Nginx) != "" {
 				t.Errorf("%s takes no %q: %s", key, value, reason)
 			}
 		}

@@ -1,7 +1,8 @@
 // Package docker tells what runs on this node and when to look again. It is the only package
 // that knows Docker's client.
 //
-// It writes nothing. It reads /_ping, /version, /info, /events, /containers/json and
+// It starts, stops and changes no container, but for commands of SERVICE_CHECK_SCRIPT, which it runs in
+// theirs with /containers/{id}/exec and /exec/{id}/start and /json. It reads /_ping, /version, /info, /events, /containers/json and
 // /containers/{id}/json; where an image may be named by its bare id, /images/{id}/json; and where
 // a Swarm task runs, /networks; on a Swarm manager, /services.
 package docker
