@@ -1,6 +1,5 @@
 // Package certs is the operator's certificate store: folders and files of PEM, read again when
-// they change, checked before anything is served with them. It needs nothing but the standard
-// library.
+// they change, checked before anything is served with them.
 //
 // What a name in the store is made of, in a folder:
 //
@@ -8,6 +7,7 @@
 //	NAME.crt + NAME.key    certificate and chain, and the key (also .cer, .cert or .pem + .key)
 //	NAME/fullchain.pem + NAME/privkey.pem    as certbot leaves them; also tls.crt + tls.key
 //	NAME.pem or NAME.crt   certificates of authorities alone: for client-ca and backend.verify
+//	NAME.ocsp              beside a certificate: an OCSP response for it, as DER
 //
 // The content decides, not the extension; a Swarm secret without one is fine. Other files are
 // left alone.
@@ -29,12 +29,14 @@ import (
 
 // Certificate is one that may be served.
 type Certificate struct {
-	Name     string
-	Hosts    []string // lower case, sorted; "*.example.com" for a wildcard
-	NotAfter time.Time
-	PEM      []byte // certificate, chain, key; never to be logged
-	File     string // where it comes from
-	Digest   string // of PEM
+	Name      string
+	Hosts     []string // lower case, sorted; "*.example.com" for a wildcard
+	NotBefore time.Time
+	NotAfter  time.Time
+	PEM       []byte  // certificate, chain, key; never to be logged
+	File      string  // where it comes from
+	Digest    string  // of PEM
+	Staple    *Staple // nil for none
 }
 
 // Authority is a bundle of certificates that sign others.
@@ -65,9 +67,23 @@ type Store struct {
 	paths []string
 	last  func(name string) []byte
 
-	mu    sync.Mutex
-	stamp string
-	now   Contents
+	mu      sync.Mutex
+	stamp   string
+	periods []period // of all that was read last, refused or not
+	now     Contents
+}
+
+// period is when something is valid, both ends included.
+type period struct{ from, until time.Time }
+
+func (p period) at(now time.Time) string {
+	switch {
+	case now.Before(p.from):
+		return "not yet"
+	case now.After(p.until):
+		return "no more"
+	}
+	return "valid"
 }
 
 // New returns a store of folders and files; nothing is read yet. last returns what was served
@@ -84,18 +100,19 @@ func (s *Store) Contents() Contents {
 	return s.now
 }
 
-// Refresh reads everything again if a file has changed since, or in any case with force. It
-// reports whether what may be served, or what is wrong, is different now.
+// Refresh reads everything again if a file has changed since, if something has begun or ceased to
+// be valid, or in any case with force. It reports whether what may be served, or what is wrong, is
+// different now.
 func (s *Store) Refresh(now time.Time, force bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	files, faults := list(s.paths)
 	stamp := stampOf(files, faults)
-	if !force && stamp == s.stamp {
+	if !force && stamp+s.validity(now) == s.stamp {
 		return false
 	}
-	s.stamp = stamp
 	next := s.read(files, faults, now)
+	s.stamp = stamp + s.validity(now)
 	if s.now.Version > 0 && next.equal(s.now) {
 		return false
 	}
@@ -104,29 +121,24 @@ func (s *Store) Refresh(now time.Time, force bool) bool {
 	return true
 }
 
+// validity is the part of a stamp that the clock changes, also one that is set back.
+func (s *Store) validity(now time.Time) string {
+	list := make([]string, 0, len(s.periods))
+	for _, p := range s.periods {
+		list = append(list, p.at(now))
+	}
+	return strings.Join(list, ",")
+}
+
 // read makes certificates and authorities of files. What is there under a name stays when the
 // file that is to take its place is of no use; what has no file any more goes.
 func (s *Store) read(files []file, faults []Fault, now time.Time) Contents {
 	c := Contents{Faults: faults}
 	used := make(map[string]bool)
-	for _, name := range slices.Sorted(maps.Keys(byName(files))) {
-		parts := byName(files)[name]
-		cert, authority, err := assemble(name, parts, now)
-		switch {
-		case errors.Is(err, errNothing):
-			continue
-		case err != nil:
-			old, kept := s.before(name)
-			if kept {
-				c.Certificates = append(c.Certificates, old)
-			}
-			c.Faults = append(c.Faults, Fault{File: parts[0].path, Reason: err.Error(), Kept: kept})
-		case authority != nil:
-			c.Authorities = append(c.Authorities, *authority)
-		default:
-			c.Certificates = append(c.Certificates, *cert)
-		}
-		used[name] = true
+	s.periods = nil
+	named := byName(files)
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		used[name] = s.take(&c, name, named[name], now)
 	}
 	// A folder that cannot be read is not an empty one.
 	if len(faults) > 0 {
@@ -144,8 +156,37 @@ func (s *Store) read(files []file, faults []Fault, now time.Time) Contents {
 			c.Faults[i].Kept = s.now.Version > 0
 		}
 	}
+	s.checkStaples(&c, now)
 	c.sort()
 	return c
+}
+
+// take adds what the files of a name are to c. It reports whether they are meant for the store.
+func (s *Store) take(c *Contents, name string, files []file, now time.Time) bool {
+	files, responses := splitResponses(files)
+	cert, authority, err := assemble(name, files)
+	if err == nil && cert != nil {
+		s.periods = append(s.periods, period{cert.NotBefore, cert.NotAfter})
+		err = cert.validAt(now)
+	}
+	switch {
+	case errors.Is(err, errNothing) && len(responses) == 0:
+		return false
+	case errors.Is(err, errNothing):
+		c.Faults = append(c.Faults, Fault{File: responses[0].path, Reason: "is an OCSP response without a certificate beside it: want NAME.pem or NAME.crt"})
+	case err != nil:
+		old, kept := s.before(name)
+		if kept {
+			c.Certificates = append(c.Certificates, old)
+		}
+		c.Faults = append(c.Faults, Fault{File: files[0].path, Reason: err.Error(), Kept: kept})
+	case authority != nil:
+		c.Authorities = append(c.Authorities, *authority)
+	default:
+		s.staple(c, cert, responses, now)
+		c.Certificates = append(c.Certificates, *cert)
+	}
+	return true
 }
 
 // before returns what was served under a name.
@@ -161,7 +202,7 @@ func (s *Store) before(name string) (Certificate, bool) {
 	if data == nil {
 		return Certificate{}, false
 	}
-	cert, _, err := assemble(name, []file{{path: name, name: name, data: data}}, time.Time{})
+	cert, _, err := assemble(name, []file{{path: name, name: name, data: data}})
 	if err != nil || cert == nil {
 		return Certificate{}, false
 	}
@@ -185,7 +226,9 @@ func compare(a, b string) int {
 }
 
 func (c *Contents) equal(o Contents) bool {
-	return slices.EqualFunc(c.Certificates, o.Certificates, func(a, b Certificate) bool { return a.Name == b.Name && a.Digest == b.Digest }) &&
+	return slices.EqualFunc(c.Certificates, o.Certificates, func(a, b Certificate) bool {
+		return a.Name == b.Name && a.Digest == b.Digest && a.Staple.Equal(b.Staple)
+	}) &&
 		slices.EqualFunc(c.Authorities, o.Authorities, func(a, b Authority) bool { return a.Name == b.Name && a.Digest == b.Digest }) &&
 		slices.Equal(c.Faults, o.Faults)
 }
@@ -259,6 +302,7 @@ var extensions = []string{".pem", ".crt", ".cer", ".cert", ".key"}
 
 // baseName is a file's name without the extension that says what it is.
 func baseName(name string) string {
+	name = strings.TrimSuffix(name, responseExt) // also NAME.pem.ocsp, as HAProxy has it
 	if ext := filepath.Ext(name); slices.Contains(extensions, ext) {
 		return strings.TrimSuffix(name, ext)
 	}

@@ -21,9 +21,8 @@ import (
 // errNothing: no file of a name is meant for the store.
 var errNothing = errors.New("no PEM")
 
-// assemble makes a certificate or an authority of the files of one name. A zero now asks for no
-// validity: it is for what has been served already.
-func assemble(name string, files []file, now time.Time) (*Certificate, *Authority, error) {
+// assemble makes a certificate or an authority of the files of one name, whatever the time.
+func assemble(name string, files []file) (*Certificate, *Authority, error) {
 	p, err := parse(files)
 	if err != nil {
 		return nil, nil, err
@@ -44,7 +43,7 @@ func assemble(name string, files []file, now time.Time) (*Certificate, *Authorit
 		data := encode(p.certificates)
 		return nil, &Authority{Name: name, PEM: data, Digest: digest(data)}, nil
 	}
-	c, err := p.certificate(now)
+	c, err := p.certificate()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -123,7 +122,7 @@ func (p *parsed) add(block *pem.Block) error {
 
 // certificate puts the one that belongs to the key first, checks all, and writes them down the
 // way that both proxies read them.
-func (p parsed) certificate(now time.Time) (*Certificate, error) {
+func (p parsed) certificate() (*Certificate, error) {
 	key := pem.EncodeToMemory(p.keys[0])
 	var leaf *x509.Certificate
 	var reason error
@@ -151,14 +150,19 @@ func (p parsed) certificate(now time.Time) (*Certificate, error) {
 			return nil, err
 		}
 	}
-	if !now.IsZero() && now.After(leaf.NotAfter) {
-		return nil, fmt.Errorf("expired on %s", leaf.NotAfter.UTC().Format(time.RFC3339))
-	}
-	if !now.IsZero() && now.Before(leaf.NotBefore) {
-		return nil, fmt.Errorf("is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
-	}
 	data := append(encode(p.certificates), key...)
-	return &Certificate{Hosts: hosts, NotAfter: leaf.NotAfter, PEM: data, Digest: digest(data)}, nil
+	return &Certificate{Hosts: hosts, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, PEM: data, Digest: digest(data)}, nil
+}
+
+// validAt refuses a certificate outside of its validity.
+func (c *Certificate) validAt(now time.Time) error {
+	switch p := (period{c.NotBefore, c.NotAfter}); {
+	case now.After(p.until):
+		return fmt.Errorf("expired on %s", p.until.UTC().Format(time.RFC3339))
+	case now.Before(p.from):
+		return fmt.Errorf("is not valid before %s", p.from.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // hostsOf returns the DNS names of a certificate, or the common name of one that has none. An
