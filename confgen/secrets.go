@@ -51,36 +51,52 @@ func newSecrets(opt Options, log hclog.Logger) *secrets {
 	return s
 }
 
-// refresh reads the store again if its files have changed, says what is new, and reports whether
-// there is anything.
+// refresh reads the store again if its files or what the clock says of them have changed, says what
+// is new, and reports whether there is anything.
 func (s *secrets) refresh() bool {
 	before := s.store.Contents()
 	if !s.store.Refresh(time.Now(), false) {
 		return false
 	}
 	now := s.store.Contents()
-	old := make(map[string]string)
+	s.tellCertificates(before, now)
+	s.tellFaults(now)
+	return true
+}
+
+// tellCertificates logs which certificates and OCSP responses are new, and which have gone.
+func (s *secrets) tellCertificates(before, now certs.Contents) {
+	old := make(map[string]certs.Certificate)
 	for _, c := range before.Certificates {
-		old[c.Name] = c.Digest
+		old[c.Name] = c
 	}
 	for _, c := range now.Certificates {
-		if old[c.Name] != c.Digest {
+		was := old[c.Name]
+		if was.Digest != c.Digest {
 			s.log.Info("certificate read", "certificate", c.Name, "hosts", strings.Join(c.Hosts, " "), "not_after", c.NotAfter.UTC().Format(time.RFC3339))
+		}
+		switch {
+		case c.Staple == nil && was.Staple != nil:
+			s.log.Info("no OCSP response is served any more", "certificate", c.Name)
+		case !c.Staple.Equal(was.Staple):
+			s.log.Info("OCSP response read", "certificate", c.Name, "next_update", c.Staple.NextUpdate.UTC().Format(time.RFC3339))
 		}
 		delete(old, c.Name)
 	}
 	for name := range old {
 		s.log.Info("certificate is no longer in the store", "certificate", name)
 	}
+}
+
+func (s *secrets) tellFaults(now certs.Contents) {
 	faults := make(map[certs.Fault]bool)
 	for _, f := range now.Faults {
 		faults[f] = true
 		if !s.seen[f] {
-			s.log.Warn("certificate cannot be used", "file", f.File, "reason", f.Reason, "old_one_serves", f.Kept)
+			s.log.Warn("file of the certificate store cannot be used", "file", f.File, "reason", f.Reason, "old_one_serves", f.Kept)
 		}
 	}
 	s.seen = faults
-	return true
 }
 
 // storePoll is how often the files of the store are looked at; a look costs one stat each.
@@ -156,11 +172,28 @@ func (h inventory) routing(set route.Settings) route.Settings {
 	return set
 }
 
+// stapled are the certificates that an OCSP response is served with.
+func (h inventory) stapled() map[string]bool {
+	m := make(map[string]bool)
+	for _, c := range h.Certificates {
+		if c.Staple != nil {
+			m[c.Name] = true
+		}
+	}
+	return m
+}
+
 // files are those of the store that a view uses.
 func (h inventory) files(v render.View) ([]render.File, error) {
-	s := render.Secrets{Certificates: make(map[string][]byte), Authorities: map[string][]byte{route.SystemAuthorities: h.opt.System}}
+	s := render.Secrets{
+		Certificates: make(map[string][]byte), Staples: make(map[string][]byte),
+		Authorities: map[string][]byte{route.SystemAuthorities: h.opt.System},
+	}
 	for _, c := range h.Certificates {
 		s.Certificates[c.Name] = c.PEM
+		if c.Staple != nil {
+			s.Staples[c.Name] = c.Staple.DER
+		}
 	}
 	for _, a := range h.Authorities {
 		s.Authorities[a.Name] = a.PEM
@@ -170,6 +203,7 @@ func (h inventory) files(v render.View) ([]render.File, error) {
 
 // renderWith prints a view's files, those of the store among them.
 func renderWith(f files, h inventory, v render.View) ([]render.File, error) {
+	v.Stapled = h.stapled()
 	rendered, err := f.Render(v)
 	if err != nil {
 		return nil, err

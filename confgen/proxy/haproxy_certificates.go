@@ -24,7 +24,7 @@ func listedFiles(t tree) map[string]bool {
 		}
 		for _, line := range haproxy.ParseCertificateList(f.path, f.bytes()).Lines {
 			if path := named(line.File); path != "" {
-				listed[path] = true
+				listed[path], listed[path+haproxy.StapleExt] = true, true
 			}
 		}
 	}
@@ -70,8 +70,9 @@ func certificateLists(t tree, before *tree) []haproxy.Certificates {
 			if path == "" {
 				continue
 			}
-			c.Files[path] = string(holds(path).bytes())
-			if before != nil && !earlier(path).equal(holds(path)) {
+			staple := path + haproxy.StapleExt
+			c.Files[path], c.Staples[path] = string(holds(path).bytes()), string(holds(staple).bytes())
+			if before != nil && !(earlier(path).equal(holds(path)) && earlier(staple).equal(holds(staple))) {
 				c.Fresh[path], same = true, false
 			}
 		}
@@ -97,7 +98,8 @@ func (t *tree) texts() func(path string) *text {
 }
 
 // withCertificates returns base with certificates as they are in want, as far as both have them:
-// one that is renewed is served, whatever else of want has to wait.
+// one that is renewed is served, whatever else of want has to wait. An OCSP response goes with the
+// certificate that it was for.
 func withCertificates(base, want tree) tree {
 	holds := want.texts()
 	c := base
@@ -108,5 +110,8 @@ func withCertificates(base, want tree) tree {
 			c.files[i].text = x
 		}
 	}
+	c.files = slices.DeleteFunc(c.files, func(f entry) bool {
+		return listed[f.path] && strings.HasSuffix(f.path, haproxy.StapleExt) && holds(f.path) == nowhere
+	})
 	return c
 }

@@ -76,7 +76,7 @@ func kind(path string) int {
 	switch filepath.Ext(path) {
 	case ".map":
 		return 0
-	case ".pem", ".crt", ".key":
+	case ".pem", ".crt", ".key", ".ocsp":
 		return 1
 	}
 	return 2

@@ -29,6 +29,7 @@ const nobody = "~none"
 type Secrets struct {
 	Certificates map[string][]byte // certificate, chain and key
 	Authorities  map[string][]byte
+	Staples      map[string][]byte // OCSP responses by the names of certificates, as DER
 }
 
 // CertificateFiles are the files that a table with a store needs beside what templates print:
@@ -50,6 +51,9 @@ func CertificateFiles(v View, proxy route.Proxy, s Secrets) ([]File, error) {
 			return nil, fmt.Errorf("certificate %s: not in the store", name)
 		}
 		files = append(files, File{Path: "certs/" + name + ".pem", Mode: 0o600, Data: pem})
+		if v.Stapled[name] {
+			files = append(files, File{Path: "certs/" + name + ".pem.ocsp", Mode: 0o600, Data: s.Staples[name]})
+		}
 	}
 	for _, name := range d.authoritiesInUse() {
 		pem, known := s.Authorities[name]
@@ -173,6 +177,7 @@ func (b backendData) NamesVary() bool {
 // ServerTLS is how a server block of nginx begins TLS.
 type ServerTLS struct {
 	Certificate string // file; "" refuses the handshake
+	Staple      string // file of an OCSP response for it; "" for none
 	Authority   string // file of those who sign clients' certificates; "" asks for none
 	Optional    bool   // some route of the host is open to clients without one
 }
@@ -202,6 +207,9 @@ func (t tree) tlsOf(r route.Route) ServerTLS {
 	var s ServerTLS
 	if h.Certificate != "" {
 		s.Certificate = d.CertificateFile(h.Certificate)
+	}
+	if d.Stapled[h.Certificate] {
+		s.Staple = s.Certificate + ".ocsp"
 	}
 	if h.Authority != "" {
 		s.Authority, s.Optional = d.AuthorityFile(h.Authority), h.Optional

@@ -15,6 +15,7 @@ import (
 type View struct {
 	route.Table
 	Settings Settings
+	Stapled  map[string]bool // certificates of the store that an OCSP response is served with, by name
 }
 
 // Settings are the operator's part of a View. Start from DefaultSettings and change what is

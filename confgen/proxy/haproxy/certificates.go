@@ -14,11 +14,16 @@ import (
 
 // Certificates is a crt-list and the files that its lines name.
 type Certificates struct {
-	Path  string            // of the list as confgen knows it, relative; HAProxy may see it under another folder
-	Lines []CertificateLine // in the order of the file
-	Files map[string]string // PEM by path, as Path is written
-	Fresh map[string]bool   // files that have changed since the worker was last seen equal; nil for not known
+	Path    string            // of the list as confgen knows it, relative; HAProxy may see it under another folder
+	Lines   []CertificateLine // in the order of the file
+	Files   map[string]string // PEM by path, as Path is written
+	Staples map[string]string // OCSP responses as DER by the path of the certificate; "" for none
+	Fresh   map[string]bool   // files that, or whose responses, have changed since the worker was last seen equal; nil for not known
 }
+
+// StapleExt is what the name of a certificate's file ends with for its OCSP response, here and in
+// HAProxy (manual, "crt").
+const StapleExt = ".ocsp"
 
 // CertificateLine is a line of a crt-list: a file, options, hosts.
 type CertificateLine struct {
@@ -28,7 +33,7 @@ type CertificateLine struct {
 
 // ParseCertificateList reads a crt-list.
 func ParseCertificateList(name string, text []byte) Certificates {
-	c := Certificates{Path: name, Files: map[string]string{}}
+	c := Certificates{Path: name, Files: map[string]string{}, Staples: map[string]string{}}
 	for line := range strings.Lines(string(text)) {
 		if words := strings.Fields(line); len(words) > 0 && words[0][0] != '#' {
 			c.Lines = append(c.Lines, CertificateLine{File: words[0], Rest: strings.Join(words[1:], " ")})
@@ -101,26 +106,26 @@ func (s *storeSync) relative(file string) string { return strings.TrimPrefix(fil
 
 // file puts a certificate into place, if the worker has another one or none under its name.
 func (s *storeSync) file(ctx context.Context, file string, known bool) (differ bool, err error) {
-	name, text := s.dir+file, s.want.Files[file]
+	name, pair := s.dir+file, certificate{s.want.Files[file], s.want.Staples[file]}
 	if known {
-		sent := s.sent[name] == text
+		sent := s.sent[name] == pair
 		if s.want.Fresh != nil && !s.want.Fresh[file] && !sent {
 			return false, nil
 		}
-		same, err := s.conn.shows(ctx, name, text)
+		same, err := s.conn.shows(ctx, name, pair)
 		if err != nil || same && (sent || !s.want.Fresh[file]) {
 			return false, err
 		}
 	}
 	s.last = "certificate " + file
-	if len(text)+len(name)+64 > MaxMessage {
-		return true, fmt.Errorf("%w: certificate %s has %d bytes, and haproxy takes %d at once", ErrReload, file, len(text), MaxMessage)
+	if most := pair.longest(); most+len(name)+64 > MaxMessage {
+		return true, fmt.Errorf("%w: certificate %s has %d bytes, and haproxy takes %d at once", ErrReload, file, most, MaxMessage)
 	}
 	if s.sent == nil {
-		s.sent = map[string]string{}
+		s.sent = map[string]certificate{}
 	}
-	s.sent[name] = text
-	return true, s.conn.setCertificate(ctx, name, text, known)
+	s.sent[name] = pair
+	return true, s.conn.setCertificate(ctx, name, pair, known)
 }
 
 // lines makes the list equal, whatever the order of its lines: no host stands in two of them, so
@@ -181,19 +186,21 @@ func (s *storeSync) collect(ctx context.Context, known []string) error {
 	return nil
 }
 
-// setCertificate loads a certificate and switches over to it, all or nothing.
-func (c *Conn) setCertificate(ctx context.Context, name, text string, known bool) error {
+// setCertificate loads a certificate and switches over to it, all or nothing. HAProxy forgets the
+// OCSP response that it had with the one before.
+func (c *Conn) setCertificate(ctx context.Context, name string, pair certificate, known bool) error {
 	name = escape([]string{name})[0]
 	if !known {
 		if _, err := c.Do(ctx, "new ssl cert "+name); err != nil {
 			return err
 		}
 	}
-	answer, err := c.Do(ctx, "set ssl cert "+name, strings.Split(strings.TrimSpace(text), "\n")...)
-	if err == nil && !strings.Contains(answer, "Transaction") {
-		err = &CommandError{Command: "set ssl cert " + name, Text: answer}
+	err := c.prepare(ctx, name, strings.Split(strings.TrimSpace(pair.text), "\n"))
+	if err == nil && pair.staple != "" {
+		err = c.prepare(ctx, name+StapleExt, []string{pair.encoded()})
 	}
 	if err == nil {
+		var answer string
 		// "Committing …" and a dot for each place where it is used, then how it went.
 		if answer, err = c.Do(ctx, "commit ssl cert "+name); err == nil && !strings.Contains(answer, "Success") {
 			err = &CommandError{Command: "commit ssl cert " + name, Text: answer}
@@ -208,15 +215,24 @@ func (c *Conn) setCertificate(ctx context.Context, name, text string, known bool
 	return err
 }
 
-// shows reports whether the worker serves what text begins with. HAProxy shows no key; the
+// prepare makes something a part of the transaction of a certificate.
+func (c *Conn) prepare(ctx context.Context, name string, lines []string) error {
+	answer, err := c.Do(ctx, "set ssl cert "+name, lines...)
+	if err == nil && !strings.Contains(answer, "Transaction") {
+		err = &CommandError{Command: "set ssl cert " + name, Text: answer}
+	}
+	return err
+}
+
+// shows reports whether the worker serves what a certificate begins with, and its OCSP response. HAProxy shows no key; the
 // certificate and what follows in its chain is what clients see. Of Ed25519 2.6 shows neither hash
 // nor chain, so that the serial number and the end of its validity have to do.
-func (c *Conn) shows(ctx context.Context, name, text string) (bool, error) {
+func (c *Conn) shows(ctx context.Context, name string, pair certificate) (bool, error) {
 	answer, err := c.Ask(ctx, "show ssl cert "+escape([]string{name})[0])
 	if err != nil {
 		return false, err
 	}
-	wanted, chain := facts(text)
+	wanted, chain := facts(pair.text)
 	shown, links := map[string]string{}, 0
 	for line := range strings.Lines(answer) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
@@ -234,7 +250,10 @@ func (c *Conn) shows(ctx context.Context, name, text string) (bool, error) {
 			return false, nil
 		}
 	}
-	return links == chain, nil
+	if links != chain {
+		return false, nil
+	}
+	return c.staples(ctx, answer, pair.staple)
 }
 
 const shaTitle = "SHA1 FingerPrint"

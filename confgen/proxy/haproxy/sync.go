@@ -60,7 +60,7 @@ type syncer struct {
 	refused map[string]int
 	last    string // what the last round found different, or the last refusal
 
-	sent map[string]string // certificates that were sent, by their names
+	sent map[string]certificate // certificates that were sent, by their names
 }
 
 // round looks at the worker once, and changes what differs; done means that nothing did.
