@@ -282,65 +282,6 @@ func (e everySession) Get(string) (*tls.ClientSessionState, bool) {
 
 func (e everySession) Put(_ string, s *tls.ClientSessionState) { e.ClientSessionCache.Put("one", s) }
 
-// TestProfile is Mozilla's intermediate profile as a client sees it.
-func TestProfile(t *testing.T) {
-	ca := testbed.NewAuthority(t, "ca")
-	s := catalog(t, "a n ADDRESS passing 1 fairway-host=a.com")
-	each(t, func(t *testing.T, proxy int, dir string) {
-		st := &store{}
-		st.add("a", ca.Pair(t, "a.com"), "a.com")
-		v := storeView(t, proxy, s, st, dir)
-		start(t, proxy, dir, v)
-		dial := func(c *tls.Config) (*tls.Conn, error) {
-			c.RootCAs, c.ServerName = ca.Pool, "a.com"
-			return tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", v.Entrypoints[1].Port), c)
-		}
-		for name, c := range map[string]struct {
-			config *tls.Config
-			ok     bool
-		}{
-			"1.0":           {&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, false},
-			"1.1":           {&tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}, false},
-			"1.2":           {&tls.Config{MaxVersion: tls.VersionTLS12}, true},
-			"1.3":           {&tls.Config{MinVersion: tls.VersionTLS13}, true},
-			"CBC":           {&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}}, false},
-			"P-521":         {&tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP521}}, false},
-			"X25519":        {&tls.Config{CurvePreferences: []tls.CurveID{tls.X25519}}, true},
-			"their choice":  {&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}, true},
-			"only http/1.1": {&tls.Config{NextProtos: []string{"http/1.1"}}, true},
-		} {
-			conn, err := dial(c.config)
-			if (err == nil) != c.ok {
-				t.Errorf("%s: %v", name, err)
-			}
-			if err == nil {
-				_ = conn.Close()
-			}
-		}
-		conn, err := dial(&tls.Config{NextProtos: []string{"http/1.1", "h2"}})
-		if err != nil || conn.ConnectionState().NegotiatedProtocol != "h2" {
-			t.Fatalf("%v: no h2 for who can", err)
-		}
-		_ = conn.Close()
-		// Sessions are resumed, without tickets.
-		cache := tls.NewLRUClientSessionCache(1)
-		resumed := false
-		for range 2 {
-			conn, err := dial(&tls.Config{ClientSessionCache: cache, MaxVersion: tls.VersionTLS13})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a.com\r\nConnection: close\r\n\r\n")
-			_, _ = io.ReadAll(conn)
-			resumed = conn.ConnectionState().DidResume
-			_ = conn.Close()
-		}
-		if !resumed {
-			t.Error("no session is resumed")
-		}
-	})
-}
-
 // TestReencryption has servers that speak TLS: verified unless a label says otherwise, with the
 // certificate that a label names.
 func TestReencryption(t *testing.T) {

@@ -1,9 +1,11 @@
 package testbed
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -58,6 +60,11 @@ func (a *Authority) Issue(t testing.TB, valid time.Duration, hosts ...string) (c
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a.issue(t, private, valid, hosts)
+}
+
+func (a *Authority) issue(t testing.TB, private crypto.Signer, valid time.Duration, hosts []string) (cert, key []byte) {
+	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: hosts[0]},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(valid),
@@ -85,6 +92,17 @@ func (a *Authority) Issue(t testing.TB, valid time.Duration, hosts ...string) (c
 func (a *Authority) Pair(t testing.TB, hosts ...string) []byte {
 	t.Helper()
 	cert, key := a.Issue(t, 24*time.Hour, hosts...)
+	return append(cert, key...)
+}
+
+// PairRSA is Pair with an RSA key.
+func (a *Authority) PairRSA(t testing.TB, hosts ...string) []byte {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := a.issue(t, private, 24*time.Hour, hosts)
 	return append(cert, key...)
 }
 
