@@ -160,6 +160,10 @@ func (d *haproxyDriver) look(ctx context.Context) (status, error) {
 		return status{}, ctx.Err()
 	case d.absent(masterErr):
 		return status{}, fmt.Errorf("%w: %w", ErrNotRunning, err)
+	case errors.Is(err, haproxy.ErrNoWorker):
+		// A worker that loads is not one that hangs, and to have it replaced would be one load more.
+		d.hung = 0
+		return status{}, fmt.Errorf("%w: it still loads: %w", ErrNotRunning, err)
 	case d.MasterSocket != "" && masterErr == nil && len(processes.Workers) > 0:
 		if d.hung++; d.hung < 2 {
 			return status{}, err // Once may be a busy moment.

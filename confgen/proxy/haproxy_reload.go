@@ -111,10 +111,12 @@ func (r *reloading) ask(ctx context.Context) error {
 		switch {
 		case err == nil && verdict.Known && !verdict.Success:
 			return r.reject(verdict.Log)
-		case err == nil:
+		case err == nil && !verdict.Busy:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case verdict.Busy:
+			err = errors.New("another reload is still in progress")
 		case !haproxy.Absent(err) && !errors.Is(err, syscall.EPIPE):
 			return fmt.Errorf("reload: %w", err)
 		case r.gone(ctx):

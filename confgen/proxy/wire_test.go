@@ -33,6 +33,8 @@ type fakeHAProxy struct {
 	old     int
 	newer   bool   // 2.7 and newer: the reload is answered
 	lose    int    // so many reloads do nothing
+	busy    int    // so many reloads are refused, since another is under way: 3.1 and newer
+	loads   bool   // the first worker still loads, and the master answers: 3.1 and newer
 	broken  string // a configuration with this does not load
 	mute    string // commands with this get no answer
 	held    bool   // reloads begin, and come to their end when they are released
@@ -101,6 +103,10 @@ var description = regexp.MustCompile(`description (.*)`)
 func (f *fakeHAProxy) reload() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.busy > 0 {
+		f.busy--
+		return "Success=0\n--\nAnother reload is still in progress.\n"
+	}
 	f.asked++
 	if f.lose > 0 {
 		f.lose--
@@ -162,6 +168,8 @@ func (f *fakeHAProxy) answer(command string) (string, bool) {
 			old += fmt.Sprintf("%d worker 1 0d00h00m39s 2.6.12\n", 10+i)
 		}
 		return fmt.Sprintf("#<PID> <type> <reloads> <uptime> <version>\n1 master %d [failed: %d] 0d00h00m53s 2.6.12\n# workers\n%d worker 0 0d00h00m39s 2.6.12\n# old workers\n%s# programs\n", f.asked, f.failed, f.pid, old), true
+	case f.loads && strings.HasPrefix(command, "@1"):
+		return "Can't find the target PID matching the prefix '@1'", true
 	case strings.HasSuffix(command, "show info"):
 		return fmt.Sprintf("Name: HAProxy\nVersion: 2.6.12\nPid: %d\nStopping: 0\ndescription: %s\nStart_time_sec: %d\n", f.pid, f.running, f.pid), true
 	case strings.HasPrefix(command, "show servers state"), strings.HasPrefix(command, "set server"):
@@ -232,6 +240,33 @@ func TestWire_F26_verdicts(t *testing.T) {
 				t.Errorf("%+v %v, expected one reload", res, err)
 			}
 		})
+	}
+}
+
+// A reload that another one is in the way of has no verdict: nothing is rejected for it.
+func TestWire_F26_anotherReloadIsUnderWay(t *testing.T) {
+	t.Parallel()
+	f := newFakeHAProxy(t)
+	f.newer, f.busy = true, 3
+	res, err := f.target(t).Apply(t.Context(), marked("frontend a\n"))
+	if err != nil || res.Reloads != 1 || f.count() != 1 {
+		t.Errorf("%+v %v, %d reloads, expected one", res, err, f.count())
+	}
+}
+
+// A worker that loads while its master answers does not hang: it is waited for, not replaced.
+func TestWire_F52_firstWorkerLoads(t *testing.T) {
+	t.Parallel()
+	f := newFakeHAProxy(t)
+	f.loads = true
+	if err := os.Remove(f.dir + "/stats.sock"); err != nil {
+		t.Fatal(err)
+	}
+	target := f.target(t)
+	for range 3 {
+		if res, err := target.Apply(t.Context(), marked("frontend a\n")); !errors.Is(err, ErrNotRunning) || res.Reloads != 0 || f.count() != 0 {
+			t.Fatalf("%+v %v, expected ErrNotRunning and no reload", res, err)
+		}
 	}
 }
 

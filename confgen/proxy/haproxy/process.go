@@ -27,6 +27,10 @@ func (c *Conn) Info(ctx context.Context) (Info, error) {
 	return c.info(ctx, "show info")
 }
 
+// ErrNoWorker means that who was asked is no worker: since HAProxy 3.1 a master answers before its
+// first worker has loaded.
+var ErrNoWorker = errors.New("haproxy's worker does not answer yet")
+
 // WorkerInfo asks the newest worker through the master who it is.
 func (c *Conn) WorkerInfo(ctx context.Context) (Info, error) {
 	return c.info(ctx, "@1 show info")
@@ -54,7 +58,7 @@ func (c *Conn) info(ctx context.Context, command string) (Info, error) {
 		}
 	}
 	if info.PID == 0 {
-		return Info{}, fmt.Errorf("ask haproxy %q: no process id in an answer of %d bytes", command, len(answer))
+		return Info{}, fmt.Errorf("ask haproxy %q: no process id in an answer of %d bytes: %w", command, len(answer), ErrNoWorker)
 	}
 	return info, nil
 }
@@ -118,6 +122,7 @@ func parseProcesses(answer string) (Processes, error) {
 type Verdict struct {
 	Known   bool   // HAProxy 2.7 and newer tell; 2.6 closes the connection and executes itself
 	Success bool   // only when Known
+	Busy    bool   // another reload is under way, of which this is no verdict (3.1 and newer)
 	Log     string // HAProxy's own words, when it refused
 }
 
@@ -149,7 +154,11 @@ func readVerdict(ctx context.Context, conn net.Conn) (Verdict, error) {
 	case first == "Success=0":
 		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 		rest, _ := io.ReadAll(r) // The verdict stands, whatever is missing of its reasons.
-		return Verdict{Known: true, Log: strings.TrimSpace(strings.TrimPrefix(string(rest), "--"))}, nil
+		said := strings.TrimSpace(strings.TrimPrefix(string(rest), "--"))
+		if strings.HasPrefix(said, "Another reload is still in progress") {
+			return Verdict{Busy: true}, nil
+		}
+		return Verdict{Known: true, Log: said}, nil
 	case first != "":
 		return Verdict{}, &CommandError{Command: "reload", Text: first}
 	}

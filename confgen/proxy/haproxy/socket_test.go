@@ -175,6 +175,7 @@ func TestMaster_reloadVerdicts(t *testing.T) {
 		"2.7 success":       {"Success=1\n", Verdict{Known: true, Success: true}, true},
 		"3.0 with logs":     {"Success=1\n--\n[NOTICE] loading\n", Verdict{Known: true, Success: true}, true},
 		"2.7 failure":       {"Success=0\n--\n[ALERT] (1) : config : boom\n", Verdict{Known: true, Log: "[ALERT] (1) : config : boom"}, true},
+		"3.1 in another":    {"Success=0\n--\nAnother reload is still in progress.\n", Verdict{Busy: true}, true},
 		"permission denied": {"Permission denied\n", Verdict{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
