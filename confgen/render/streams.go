@@ -55,12 +55,16 @@ func (d *data) SNIMap() []Entry {
 			list = append(list, Entry{e.Name + "/" + s.Host, s.Backend})
 		}
 		for _, host := range d.servedBelow(e.Name, named) {
-			list = append(list, Entry{e.Name + "/" + host, "_" + e.Name + "-here"})
+			list = append(list, Entry{e.Name + "/" + host, toHere(e.Name)})
 		}
 	}
 	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
 	return list
 }
+
+// toHere is the backend that leads from an entrypoint whose names are looked at to the frontend that
+// ends TLS. It is not named like that frontend, since HAProxy 3.2 warns of two proxies of one name.
+func toHere(entrypoint string) string { return "_" + entrypoint + "-to-here" }
 
 // servedBelow are the hosts of an entrypoint's routes that a wildcard among streams would take.
 func (d *data) servedBelow(entrypoint string, streams []route.Stream) []string {
@@ -147,7 +151,7 @@ func (d *data) SNIHosts(entrypoint string) []Entry {
 		host, mine := strings.CutPrefix(e.Key, entrypoint+"/")
 		switch {
 		case !mine:
-		case e.Backend == "_"+entrypoint+"-here":
+		case e.Backend == toHere(entrypoint):
 			list = append(list, Entry{host, d.HereSocket(entrypoint)})
 		default:
 			list = append(list, Entry{host, d.StreamSocket(e.Backend)})
