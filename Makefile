@@ -14,6 +14,7 @@ TAGS = real,cluster
 PACKAGES ?= ./...
 TIMEOUT ?= 40m
 CONSUL = FAIRWAY_CONSUL="$$(scripts/get-consul)"
+PROXIES = FAIRWAY_PROXIES="$$(scripts/get-proxies)"
 
 .PHONY: help
 help: ## list the targets
@@ -52,7 +53,7 @@ test: ## everything, on real parts; installs what is missing (Debian or Ubuntu, 
 	scripts/setup
 	@# Once, before packages that put the programs into images run side by side.
 	@$(MAKE) --no-print-directory build-linux ARCHS="$$(go env GOARCH)"
-	$(CONSUL) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
+	$(CONSUL) $(PROXIES) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
 
 .PHONY: test-quick
 test-quick: ## pure, time and wire tests; needs Go only
@@ -79,7 +80,7 @@ lint: ## golangci-lint for Go, shellcheck for the scripts
 .PHONY: cover
 cover: ## test coverage of all packages: cover.out and cover.html
 	scripts/setup
-	$(CONSUL) go test -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
+	$(CONSUL) $(PROXIES) go test -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
 	go tool cover -html=cover.out -o cover.html
 	go tool cover -func=cover.out | tail -1
 

@@ -181,7 +181,7 @@ func newHostility(t *testing.T, proxy int, st *store, dir string) *hostility {
 		Proxy: route.Proxy(proxies[proxy].name), Entrypoints: h.view.Entrypoints, Certificates: &st.Certificates, SystemAuthorities: true,
 		UserLists: []string{"staff"}, PageSets: []string{"brand"}, Snippets: []string{"shop"}, TCPPorts: []route.PortRange{{From: port, To: port}},
 	}
-	h.view.Settings.StreamModule = nginxModule(t)
+	h.view.Settings.StreamModule = testbed.NginxStreamModule(t)
 	h.alone = route.Build(h.good, h.set)
 	if _, err := h.try(nil); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +17,6 @@ import (
 	"fairway/confgen/route"
 	"fairway/internal/testbed"
 )
-
-const streamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 // lineServer says its name, who it is talked to by, and what it is told, line by line. With TLS it
 // ends that itself.
@@ -86,19 +83,10 @@ func streamView(t *testing.T, proxy int, s route.Snapshot, st *store, dir string
 		t.Errorf("%s %s: %s", p.Service, p.Key, p.Reason)
 	}
 	if proxies[proxy].name == "nginx" {
-		v.Settings.Version, v.Settings.StreamModule = "1.22.1", nginxModule(t)
+		v.Settings.StreamModule = testbed.NginxStreamModule(t)
 	}
 	writeSecrets(t, proxy, v, st, dir)
 	return v
-}
-
-// nginxModule is the file of nginx's stream module, "" where it is built in.
-func nginxModule(t testing.TB) string {
-	t.Helper()
-	if _, err := os.Stat(streamModule); err != nil {
-		return ""
-	}
-	return streamModule
 }
 
 // TestStreams passes on connections to ports of their own.

@@ -62,9 +62,6 @@ func hostileView(t testing.TB, proxy int, s route.Snapshot, st *store, dir strin
 		Proxy: route.Proxy(proxies[proxy].name), Entrypoints: []route.Entrypoint{v.Entrypoints[0], secure}, Certificates: &st.Certificates,
 		SystemAuthorities: st.secrets.Authorities[route.SystemAuthorities] != nil,
 	})
-	if proxies[proxy].name == "nginx" {
-		v.Settings.Version = "1.22.1"
-	}
 	return v
 }
 
