@@ -66,6 +66,14 @@ soak: ## random trouble for DURATION=30m, the catalog held against the engine; S
 	scripts/setup
 	$(CONSUL) SOAK_DURATION="$(DURATION)" SOAK_SEED="$(SEED)" go test -tags soak -v -timeout 24h ./internal/soak
 
+TIMES ?= 20
+
+.PHONY: faults
+faults: ## the tests in which Consul, Docker, a node or registrator fails, TIMES=20 times in a row
+	scripts/setup
+	$(CONSUL) go test -race -tags $(TAGS) -timeout 4h -count=$(TIMES) ./registrator/liveness
+	$(CONSUL) go test -race -tags $(TAGS) -timeout 4h -count=$(TIMES) -run 'Outages|awayAtTheStart|Refusals|Ownership|Exit|ACL_C106' ./registrator
+
 .PHONY: bench
 bench: ## how fast a new container answers, beside other tools where they are on PATH (PATTERN=…)
 	scripts/setup
