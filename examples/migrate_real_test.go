@@ -5,7 +5,9 @@ package examples_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,11 @@ type answer struct {
 	code        int    // 0 is 200
 	path        string // as the service saw it
 	header      string // "Name: value" of the answer
+	from        string // the client's address; "" is one of the host's own
 }
+
+// stranger is a client from no private network (RFC 5737).
+const stranger = "203.0.113.7"
 
 // The estates of examples/migrate, and what their own front ends' documentation promises them.
 var estates = map[string][]answer{
@@ -37,6 +43,8 @@ var estates = map[string][]answer{
 		{url: "two.test/app/x", by: "many", path: "/x"},
 		{url: "two.test/", code: 404},
 		{url: "internal.test/", by: "internal"},
+		{url: "internal.test/", code: 403, from: stranger},
+		{url: "shop.test/", by: "shop", from: stranger},
 	},
 	"interlock": {
 		{url: "www.lock.test/", by: "shop"},
@@ -52,7 +60,6 @@ var estates = map[string][]answer{
 		{url: "glider.test/", by: "shop"},
 		{url: "glider.test/api/x", by: "api", path: "/x"},
 		{url: "moved.glider.test/y", code: 301, header: "Location: http://glider.test/"},
-		{url: "glider-quiet/", code: 404},
 	},
 	"traefik": {
 		{url: "traefik.test/", by: "shop"},
@@ -65,28 +72,32 @@ var estates = map[string][]answer{
 	},
 }
 
-// TestMigrate deploys estates of other front ends, unchanged, beside Fairway.
+// TestMigrate deploys estates of other front ends, unchanged, beside Fairway, with either proxy.
 func TestMigrate(t *testing.T) {
-	h := newHost(t, "compose.yml")
+	for _, front := range []string{"compose.yml", "compose-nginx.yml"} {
+		t.Run(front, func(t *testing.T) { migrate(t, front) })
+	}
+}
+
+func migrate(t *testing.T, front string) {
+	h := newHost(t, front)
 	h.compose("up", "-d", "--scale", "web=0")
 	for name := range estates {
 		estate := *h
-		estate.file = strings.Replace(h.file, "compose.yml", "migrate/"+name+".yml", 1)
+		estate.file = filepath.Join(testbed.Root(), "examples", "migrate", name+".yml")
 		estate.project = name
-		estate.compose("up", "-d")
+		args := []string{"up", "-d"}
+		for _, service := range kept[name] {
+			args = append(args, "--scale", service.name+"=2")
+		}
+		estate.compose(args...)
 	}
+	h.admitStranger()
 	for name, answers := range estates {
 		t.Run(name, func(t *testing.T) {
-			for _, want := range answers {
-				if want.code == 404 {
-					continue // until the others are there this would be true of everything
-				}
-				testbed.Eventually(t, time.Minute, want.method+" "+want.url, func() error { return h.meets(want) })
-			}
-			for _, want := range answers {
-				if err := h.meets(want); err != nil {
-					t.Errorf("%s %s: %v", want.method, want.url, err)
-				}
+			h.meetsAll(t, answers)
+			for _, service := range kept[name] {
+				h.keeps(t, service.host, service.cookie)
 			}
 		})
 	}
@@ -94,20 +105,42 @@ func TestMigrate(t *testing.T) {
 		h.divides(t, "canary.test", map[string]int{"new": 10, "old": 90})
 		h.divides(t, "both.test", map[string]int{"left": 50, "right": 50})
 	})
-	t.Run("explain", func(t *testing.T) {
-		said := h.run(testbed.Program(t, "docker"), "exec", "example_registrator_1", "/registrator", "explain", "--all")
-		for _, want := range []string{
-			"VIRTUAL_HOST is read as fairway.host=shop.test,www.shop.test (nginx-proxy)",
-			"(interlock)", "(fabio)", "(traefik)",
-		} {
-			if !strings.Contains(said, want) {
-				t.Errorf("no %q in\n%s", want, said)
-			}
+	t.Run("catalog", h.gliderCatalog)
+	if front == "compose.yml" { // nginx has no checks of its own.
+		t.Run("checks", func(t *testing.T) { h.checked(t, "traefik.test", "lock.test") })
+	}
+	t.Run("explain", h.explains)
+}
+
+// meetsAll wants all answers, one after another.
+func (h *host) meetsAll(t *testing.T, answers []answer) {
+	t.Helper()
+	for _, want := range answers {
+		if want.code == http.StatusNotFound {
+			continue // until the others are there this would be true of everything
 		}
-		if strings.Contains(said, "problem:") {
-			t.Errorf("problems in estates that are plain:\n%s", said)
+		testbed.Eventually(t, time.Minute, want.method+" "+want.url, func() error { return h.meets(want) })
+	}
+	for _, want := range answers {
+		if err := h.meets(want); err != nil {
+			t.Errorf("%s %s: %v", want.method, want.url, err)
 		}
-	})
+	}
+}
+
+func (h *host) explains(t *testing.T) {
+	said := h.run(testbed.Program(t, "docker"), "exec", "example_registrator_1", "/registrator", "explain", "--all")
+	for _, want := range []string{
+		"VIRTUAL_HOST is read as fairway.host=shop.test,www.shop.test (nginx-proxy)",
+		"(interlock)", "(fabio)", "(traefik)",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in\n%s", want, said)
+		}
+	}
+	if strings.Contains(said, "problem:") {
+		t.Errorf("problems in estates that are plain:\n%s", said)
+	}
 }
 
 // divides asks until the answers are divided as fabio divides them, in percent.
@@ -143,8 +176,12 @@ func (h *host) meets(want answer) error {
 		return err
 	}
 	request.Host = name
+	dialer := &net.Dialer{}
+	if want.from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(want.from)}
+	}
 	client := http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}, Timeout: 5 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	response, err := client.Do(request)
