@@ -214,47 +214,6 @@ plain n ADDRESS passing 3 fairway-host=b.com
 	})
 }
 
-// TestBalance counts which of four servers gets what.
-func TestBalance(t *testing.T) {
-	var text strings.Builder
-	for _, b := range []string{"roundrobin", "leastconn", "random", "source", "uri", "header:X-User"} {
-		host, _, _ := strings.Cut(b, ":")
-		for i := range 4 {
-			fmt.Fprintf(&text, "%s n%d %s passing 1 fairway-host=%s.com fairway-balance=%s\n", host, i, service(t, fmt.Sprint(host, i)), host, b)
-		}
-	}
-	s := routetest.Snapshot(t, text.String())
-	each(t, func(t *testing.T, proxy int, dir string) {
-		address := start(t, proxy, dir, viewFor(t, proxy, s, dir))
-		spread := func(host, request string, n int) map[string]int {
-			seen := make(map[string]int)
-			for i := range n {
-				path, header, _ := strings.Cut(strings.ReplaceAll(request, "N", fmt.Sprint(i)), " ")
-				seen[send(t, address, "GET "+path+" HTTP/1.1\r\nHost: "+host+".com\r\n"+header+"Connection: close\r\n\r\n").who()]++
-			}
-			return seen
-		}
-		for _, c := range []struct {
-			host, request string
-			servers       int // that must be seen
-		}{
-			{"roundrobin", "/", 4},
-			{"leastconn", "/", 4},
-			{"random", "/", 4},
-			{"source", "/N", 1},
-			{"uri", "/same?N", 1},
-			{"uri", "/N", 4},
-			{"header", "/N X-User: ann\r\n", 1},
-			{"header", "/ X-User: N\r\n", 4},
-			{"header", "/", 4},
-		} {
-			if seen := spread(c.host, c.request, 60); len(seen) != c.servers {
-				t.Errorf("%s, %q: %v, want %d servers", c.host, c.request, seen, c.servers)
-			}
-		}
-	})
-}
-
 // TestSticky wants a client to stay where its cookie says, beside others who go elsewhere, and
 // after the proxy has forgotten everything.
 func TestSticky(t *testing.T) {
