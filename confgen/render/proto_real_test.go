@@ -79,39 +79,42 @@ secure n `+grpcServer(t, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates:
 		st.trust("ca", ca)
 		v := storeView(t, proxy, s, st, dir)
 		start(t, proxy, dir, v)
-		call := func(name, target string, creds credentials.TransportCredentials) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			conn, err := grpc.NewClient("passthrough:///"+target, grpc.WithTransportCredentials(creds), grpc.WithAuthority(name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			client := grpc_health_v1.NewHealthClient(conn)
-			var trailer metadata.MD
-			answer, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.Trailer(&trailer))
-			if err != nil || answer.Status != grpc_health_v1.HealthCheckResponse_SERVING || fmt.Sprint(trailer["x-trailer"], trailer["x-from"]) != "[end] [127.0.0.1]" {
-				t.Errorf("%s by %s: %v %v %v", name, target, answer, trailer, err)
-			}
-			_, err = client.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: "unknown"})
-			if got := status.Convert(err); got.Code() != codes.NotFound || got.Message() != "no such service" {
-				t.Errorf("%s by %s: %v", name, target, err)
-			}
-			stream, err := client.Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
-			for n := 0; err == nil; n++ {
-				if _, err = stream.Recv(); errors.Is(err, io.EOF) && (n != 3 || len(stream.Trailer()["x-trailer"]) != 1) {
-					t.Errorf("%s by %s: %d answers, trailer %v", name, target, n, stream.Trailer())
-				}
-			}
-			if !errors.Is(err, io.EOF) {
-				t.Errorf("%s by %s: %v", name, target, err)
-			}
-		}
 		secure := fmt.Sprintf("127.0.0.1:%d", v.Entrypoints[1].Port)
 		for _, name := range []string{"clear.com", "secure.com"} {
-			call(name, secure, credentials.NewTLS(&tls.Config{RootCAs: ca.Pool, ServerName: name, MinVersion: tls.VersionTLS12}))
+			calls(t, name, secure, credentials.NewTLS(&tls.Config{RootCAs: ca.Pool, ServerName: name, MinVersion: tls.VersionTLS12}))
 		}
 	})
+}
+
+// calls asks a greeter for everything that it has: an answer, an error, a stream and trailers.
+func calls(t *testing.T, name, target string, creds credentials.TransportCredentials) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := grpc.NewClient("passthrough:///"+target, grpc.WithTransportCredentials(creds), grpc.WithAuthority(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := grpc_health_v1.NewHealthClient(conn)
+	var trailer metadata.MD
+	answer, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.Trailer(&trailer))
+	if err != nil || answer.Status != grpc_health_v1.HealthCheckResponse_SERVING || fmt.Sprint(trailer["x-trailer"], trailer["x-from"]) != "[end] [127.0.0.1]" {
+		t.Errorf("%s by %s: %v %v %v", name, target, answer, trailer, err)
+	}
+	_, err = client.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: "unknown"})
+	if got := status.Convert(err); got.Code() != codes.NotFound || got.Message() != "no such service" {
+		t.Errorf("%s by %s: %v", name, target, err)
+	}
+	stream, err := client.Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
+	for n := 0; err == nil; n++ {
+		if _, err = stream.Recv(); errors.Is(err, io.EOF) && (n != 3 || len(stream.Trailer()["x-trailer"]) != 1) {
+			t.Errorf("%s by %s: %d answers, trailer %v", name, target, n, stream.Trailer())
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("%s by %s: %v", name, target, err)
+	}
 }
 
 // TestH2C speaks HTTP/2 without TLS to a server that knows nothing else, for clients that speak
