@@ -160,15 +160,21 @@ func start(t testing.TB, proxy int, dir string, v render.View) string {
 			t.Logf("%s said:\n%s", p.name, log.String())
 		}
 	})
-	address := net.JoinHostPort(v.Entrypoints[0].Address, fmt.Sprint(v.Entrypoints[0].Port))
+	addresses := make([]string, len(v.Entrypoints))
+	for i, e := range v.Entrypoints {
+		addresses[i] = net.JoinHostPort(e.Address, fmt.Sprint(e.Port))
+	}
 	testbed.Eventually(t, 10*time.Second, p.name+" answers", func() error {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			err = c.Close()
+		for _, address := range addresses {
+			c, err := net.DialTimeout("tcp", address, time.Second)
+			if err != nil {
+				return err
+			}
+			_ = c.Close()
 		}
-		return err
+		return nil
 	})
-	return address
+	return addresses[0]
 }
 
 type answer struct {
