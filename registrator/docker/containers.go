@@ -48,11 +48,9 @@ type entry struct {
 	summary   string // what the listing said of it then
 	container service.Container
 
-	listed      bool // in that state the engine lists it
-	stopSignal  int
-	stopTimeout time.Duration
-	started     time.Time
-	unbound     bool
+	listed  bool // in that state the engine lists it
+	run     run
+	unbound bool
 
 	err     error         // of the last inspect
 	retry   time.Duration // before it is tried again unless something hints at a change
@@ -112,7 +110,7 @@ func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
 		return !now.Before(e.retryAt)
 	}
 	aged := c.opt.MaxAge > 0 && now.Sub(e.at) >= c.opt.MaxAge
-	return aged || e.summary != fingerprint(s) || e.unbound && now.Sub(e.started) < unboundFor
+	return aged || e.summary != fingerprint(s) || e.unbound && now.Sub(e.run.started) < unboundFor
 }
 
 // inspectAll reads the containers that are due, a few at a time. What fails is noted in the
@@ -188,8 +186,8 @@ func (c *Client) take(ctx context.Context, e *entry, doc container.InspectRespon
 		e.container.Inspect = doc
 	}
 	e.listed = c.opt.Exited || doc.State.Running
-	e.stopSignal, e.stopTimeout = stopSettings(doc.Config)
-	e.started = parseTime(doc.State.StartedAt)
+	e.run.stopSignal, e.run.stopTimeout = stopSettings(doc.Config)
+	e.run.started = parseTime(doc.State.StartedAt)
 	e.unbound = unbound(e.container)
 	return nil
 }
@@ -236,11 +234,11 @@ func (c *Client) listing(now time.Time) Listing {
 			l.lookAgain(e.retryAt.Sub(now))
 		}
 		running := e.container
-		if until, yes := c.memory.stopping(id, e.stopSignal, e.stopTimeout, now); yes && alive(running.State) {
+		if until, yes := c.memory.stopping(id, e.run, now); yes && alive(running.State) {
 			running.Stopping = true
 			l.lookAgain(until.Sub(now))
 		}
-		if e.unbound && now.Sub(e.started) < unboundFor {
+		if e.unbound && now.Sub(e.run.started) < unboundFor {
 			l.lookAgain(unboundRetry)
 		}
 		l.Containers = append(l.Containers, running)

@@ -142,16 +142,24 @@ func (m *memory) fresh(id string, read stamp) bool {
 	return m.live && read.epoch == m.epoch && m.changed[id] <= read.clock
 }
 
+// run is what is known of a container's present run.
+type run struct {
+	started     time.Time
+	stopSignal  int
+	stopTimeout time.Duration
+}
+
 // stopping reports whether a container got its stop signal or SIGKILL, and until when that is
-// believed of it while it still runs.
-func (m *memory) stopping(id string, stopSignal int, timeout time.Duration, now time.Time) (until time.Time, yes bool) {
+// believed of it while it still runs. What was sent before it started ended its run before, even if
+// the word of it comes late.
+func (m *memory) stopping(id string, r run, now time.Time) (until time.Time, yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for signal, at := range m.killed[id] {
-		if signal != stopSignal && signal != int(syscall.SIGKILL) {
+		if signal != r.stopSignal && signal != int(syscall.SIGKILL) || at.Before(r.started) {
 			continue
 		}
-		if end := at.Add(timeout + stopMargin); end.After(now) && end.After(until) {
+		if end := at.Add(r.stopTimeout + stopMargin); end.After(now) && end.After(until) {
 			until, yes = end, true
 		}
 	}

@@ -100,11 +100,12 @@ func TestMemory_aContainerThatOutlivesItsStopSignalIsBack(t *testing.T) {
 	m := newMemory()
 	at := time.Now()
 	m.kill("a", 15, at)
-	until, yes := m.stopping("a", 15, 10*time.Second, at.Add(10*time.Second+stopMargin-1))
+	r := run{started: at, stopSignal: 15, stopTimeout: 10 * time.Second}
+	until, yes := m.stopping("a", r, at.Add(10*time.Second+stopMargin-1))
 	if !yes || !until.Equal(at.Add(10*time.Second+stopMargin)) {
 		t.Errorf("stopping %v until %s", yes, until)
 	}
-	if _, yes := m.stopping("a", 15, 10*time.Second, until); yes {
+	if _, yes := m.stopping("a", r, until); yes {
 		t.Error("still stopping")
 	}
 	for range 1000 { // a container that is told to reopen its logs every minute
