@@ -32,7 +32,6 @@ type tap struct {
 	mu       sync.Mutex
 	seen     []request
 	refusing bool
-	refused  int
 }
 
 func newTap(t *testing.T, consul string) *tap {
@@ -62,7 +61,6 @@ func (p *tap) passes(r *http.Request) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refusing && !q.reads() {
-		p.refused++
 		return false
 	}
 	p.seen = append(p.seen, q)
@@ -74,12 +72,6 @@ func (p *tap) refuse(yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusing = yes
-}
-
-func (p *tap) refusals() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.refused
 }
 
 // forget begins to remember anew.
