@@ -30,7 +30,7 @@ var parity = map[string]example{
 	"backend.sni":      {values: []string{"shop.test"}, beside: map[string]string{"proto": "https"}, tests: []string{"TestReencryption"}},
 	"backend.verify":   {values: []string{"none", "ca"}, beside: map[string]string{"proto": "https"}, tests: []string{"TestReencryption"}},
 	"backup":           {values: []string{"true"}, tests: []string{"TestBackup"}},
-	"balance":          {values: []string{"roundrobin", "leastconn", "random", "source", "uri", "header:X-User"}, tests: []string{"TestBalance"}},
+	"balance":          {values: []string{"roundrobin", "leastconn", "random", "source", "uri", "header:X-User"}, tests: []string{"TestBalance_turns", "TestBalance_leastconn", "TestBalance_keeps"}},
 	"body-max":         {values: []string{"10m"}, tests: []string{"TestBodyMax"}},
 	"cert":             {values: []string{"shop"}, tests: []string{"TestStore"}},
 	"check":            {values: []string{"tcp", "off", "GET /health 200"}, tests: []string{"TestCheckHTTP", "TestCheckOff", "TestCheckNginx"}},
