@@ -35,19 +35,17 @@ func lingering(t *testing.T, name string, begun chan<- string, let <-chan struct
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
-// release lets one request of a server go, and waits until its client has the answer.
-func release(t *testing.T, let chan<- struct{}, ended <-chan struct{}) {
+// release lets n requests of a server go, one after the other, and waits until their clients have the
+// answer.
+func release(t *testing.T, n int, let chan<- struct{}, ended <-chan struct{}) {
 	t.Helper()
-	late := time.After(5 * time.Second)
-	select {
-	case let <- struct{}{}:
-	case <-late:
-		t.Fatal("the server has fewer requests than were its share")
-	}
-	select {
-	case <-ended:
-	case <-late:
-		t.Fatal("a request does not end")
+	for range n {
+		let <- struct{}{}
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			t.Fatal("a request does not end")
+		}
 	}
 }
 
@@ -66,7 +64,7 @@ func distinct(list []string) []string {
 }
 
 // TestBalance_turns asks one request after the other: roundrobin goes in turn, random does not,
-// and both ask all servers.
+// and both ask all servers. What leastconn does then is its own affair.
 func TestBalance_turns(t *testing.T) {
 	var text strings.Builder
 	for i := range four {
@@ -88,45 +86,50 @@ func TestBalance_turns(t *testing.T) {
 	})
 }
 
-// TestBalance_leastconn gives three of four servers three requests each that do not end. leastconn
-// sends everything else to the fourth, roundrobin pays no heed.
+// TestBalance_leastconn keeps three of four servers busy with three requests each. leastconn sends
+// everything else to the fourth; roundrobin and random do not.
 func TestBalance_leastconn(t *testing.T) {
 	begun := make(chan string, 3*four)
 	each(t, func(t *testing.T, proxy int, dir string) {
-		let := make([]chan struct{}, four)
+		let := make(map[string]chan struct{}, four)
 		var text strings.Builder
 		for i := range four {
-			let[i] = make(chan struct{})
-			address := lingering(t, fmt.Sprint(i), begun, let[i])
+			name := fmt.Sprint(i)
+			let[name] = make(chan struct{})
+			address := lingering(t, name, begun, let[name])
 			fmt.Fprintf(&text, "least n%d %s passing 1 fairway-host=least.com fairway-balance=leastconn\n", i, address)
 			fmt.Fprintf(&text, "turn n%d %s passing 1 fairway-host=turn.com fairway-balance=roundrobin\n", i, address)
+			fmt.Fprintf(&text, "chance n%d %s passing 1 fairway-host=chance.com fairway-balance=random\n", i, address)
 		}
 		address := start(t, proxy, dir, viewFor(t, proxy, routetest.Snapshot(t, text.String()), dir))
-		for host, servers := range map[string]int{"least.com": 1, "turn.com": four} {
-			ended := make(chan struct{}, 3*four)
+		for _, c := range []struct {
+			host        string
+			least, most int // servers that answer
+		}{{"least.com", 1, 1}, {"turn.com", four, four}, {"chance.com", 2, four}} {
+			held, ended := make(map[string]int), make(chan struct{}, 3*four)
 			for range 3 * four {
 				go func() {
-					get(t, address, host, "/hold")
+					get(t, address, c.host, "/hold")
 					ended <- struct{}{}
 				}()
 				select {
-				case <-begun:
+				case name := <-begun:
+					held[name]++
 				case <-time.After(5 * time.Second):
-					t.Fatalf("%s: no server has the request", host)
+					t.Fatalf("%s: no server has the request", c.host)
 				}
 			}
-			for range 3 {
-				release(t, let[0], ended)
-			}
+			release(t, held["0"], let["0"], ended)
 			var who []string
-			for range 12 {
-				who = append(who, get(t, address, host, "/").who())
+			for range 24 {
+				who = append(who, get(t, address, c.host, "/").who())
 			}
-			if len(distinct(who)) != servers || servers == 1 && who[0] != "0" {
-				t.Errorf("%s: while 1, 2 and 3 are busy, %v answer, want %d servers", host, who, servers)
+			if n := len(distinct(who)); n < c.least || n > c.most || n == 1 && who[0] != "0" {
+				t.Errorf("%s: while all but 0 are busy (%v), %v answer, want %d to %d servers", c.host, held, who, c.least, c.most)
 			}
-			for i := range 3 * (four - 1) {
-				release(t, let[1+i/3], ended)
+			delete(held, "0")
+			for name, n := range held {
+				release(t, n, let[name], ended)
 			}
 		}
 	})
