@@ -94,7 +94,7 @@ func (p *parser) streamWish(out *parsed, w *wish) *wish {
 		key = "sni"
 	}
 	if _, both := w.values["sni"]; tcp && both {
-		p.problem(out, w.name, "sni", "the route has an entry port already; give hosts that are passed through a route of their own, such as "+label(p.name, "tls", "sni"))
+		p.problem(out, w.name, "sni", "the route has an entry port already; give hosts that are passed through a route of their own, such as "+label(p.name, "pass", "sni"))
 	}
 	if p.noStreams != "" {
 		p.problem(out, w.name, key, p.noStreams)
