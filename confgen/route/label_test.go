@@ -19,15 +19,21 @@ import (
 func TestParity_labelsArrive(t *testing.T) {
 	for key, e := range parity {
 		for _, value := range e.values {
-			meta := metaOf(key, value)
+			meta := metaOf(key, value, "host", "a.test")
 			row := registered(t, meta)
 			for _, proxy := range []route.Proxy{route.HAProxy, route.Nginx} {
-				if !reflect.DeepEqual(tableOf(meta, proxy), tableOf(row.Meta, proxy)) {
+				byHand, byLabel := tableOf(meta, proxy), tableOf(row.Meta, proxy)
+				if !reflect.DeepEqual(byHand, byLabel) {
 					t.Errorf("fairway.%s=%s on %s: a label's table is another one; the row: %s", key, value, proxy, cmp.Diff(meta, row.Meta))
 				}
 			}
 		}
 	}
+}
+
+// tableOf is the table of one row.
+func tableOf(meta map[string]string, proxy route.Proxy) route.Table {
+	return route.Build(route.Snapshot{Services: []route.Service{serving("self", meta)}}, paritySettings(proxy))
 }
 
 // registered is the row of a container with labels that stand in meta as meta has them.
@@ -46,7 +52,7 @@ func registered(t *testing.T, meta map[string]string) service.Registration {
 	opt.Node = service.Node{Name: "n", IPv4: netip.MustParseAddr("10.0.0.1")}
 	plan := service.Desired([]service.Container{{
 		ID: strings.Repeat("a", 64), Name: "self", Image: "self", Labels: labels, State: service.Running, NetworkMode: "bridge",
-		Ports: []service.Port{{Number: 80, Protocol: "tcp", Bindings: []service.Binding{{IP: netip.IPv4Unspecified(), Port: 80}}}},
+		Ports: []service.Port{{Number: 8080, Protocol: "tcp", Bindings: []service.Binding{{IP: netip.IPv4Unspecified(), Port: 80}}}},
 	}}, opt)
 	if len(plan.Registrations) != 1 || len(plan.Problems) > 0 {
 		t.Fatalf("%v: %+v, problems %v", labels, plan.Registrations, plan.Problems)
