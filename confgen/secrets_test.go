@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,17 +23,18 @@ func TestSecrets_clock(t *testing.T) {
 		cert, key := testbed.NewAuthority(t, "ca").Issue(t, 30*time.Minute, "a.test")
 		until := float64(time.Now().Add(30 * time.Minute).Unix())
 		testbed.WriteSecret(t, filepath.Join(dir, "a.pem"), append(cert, key...))
-		var log bytes.Buffer
+		var log testbed.Log
+		var woken atomic.Int32
 		registry := prometheus.NewRegistry()
 		metrics := newMetrics(registry, func() error { return nil })
 		s := newSecrets(Options{Certificates: Certificates{Paths: []string{dir}}}, hclog.New(&hclog.LoggerOptions{Output: &log}))
 		ctx, cancel := context.WithCancel(t.Context())
-		woken, done := 0, make(chan error)
-		go func() { done <- s.watch(ctx, func() { woken++ }) }()
+		done := make(chan error)
+		go func() { done <- s.watch(ctx, func() { woken.Add(1) }) }()
 		for _, step := range []struct {
 			name     string
 			wait     time.Duration
-			woken    int
+			woken    int32
 			faults   float64
 			reported string
 		}{
@@ -41,12 +42,13 @@ func TestSecrets_clock(t *testing.T) {
 			{"expired", 2 * time.Minute, 1, 1, "expired on"},
 			{"expired for long", time.Hour, 1, 1, ""},
 		} {
-			log.Reset()
+			before := len(log.String())
 			time.Sleep(step.wait)
 			synctest.Wait()
 			metrics.certificates(s.now().Contents)
-			if woken != step.woken || step.reported == "" && log.Len() > 0 || !strings.Contains(log.String(), step.reported) {
-				t.Errorf("%s: woken %d times\n%s", step.name, woken, log.String())
+			said := log.String()[before:]
+			if woken.Load() != step.woken || step.reported == "" && said != "" || !strings.Contains(said, step.reported) {
+				t.Errorf("%s: woken %d times\n%s", step.name, woken.Load(), said)
 			}
 			if n, at := gauge(t, registry, "fairway_confgen_certificate_faults"), gauge(t, registry, "fairway_confgen_certificate_not_after_seconds"); n != step.faults || at != until {
 				t.Errorf("%s: %v faults, not after %v, want %v", step.name, n, at, until)

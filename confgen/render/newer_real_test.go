@@ -35,7 +35,7 @@ func plain(port int) []string {
 
 // refused are the keys among those that a proxy cannot do, each with a problem.
 var refused = map[string][]string{
-	"haproxy": {"drain", "forward-auth", "mirror"},
+	"haproxy": {"forward-auth", "mirror"},
 	"nginx":   {"check", "check.rise", "check.timeout", "drain", "queue", "slowstart", "timeout.queue", "timeout.tunnel"},
 }
 
