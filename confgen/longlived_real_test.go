@@ -73,15 +73,7 @@ func streaming(t *testing.T, length time.Duration) web {
 	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-	host, port, err := net.SplitHostPort(s.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return web{"stream", host, n}
+	return addressed(t, "stream", s)
 }
 
 // socket opens a websocket.

@@ -232,13 +232,19 @@ func (r *rig) web(name string) web {
 	r.t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }))
 	r.t.Cleanup(s.Close)
+	return addressed(r.t, name, s)
+}
+
+// addressed is where a server listens, under a name.
+func addressed(t testing.TB, name string, s *httptest.Server) web {
+	t.Helper()
 	host, port, err := net.SplitHostPort(s.Listener.Addr().String())
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return web{name, host, n}
 }
