@@ -8,7 +8,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,23 +38,13 @@ func live(t *testing.T, kind, page string, labels map[string]map[string]string) 
 			r.register(service, r.web(fmt.Sprintf("%s.%d", service, i+1)), "passing", labels[service])
 		}
 	}
-	var c *confgen
-	if kind == "nginx" {
-		c = r.confgen("--reload", "child", "--", testbed.Program(t, "nginx"))
-	} else {
-		c = r.confgen()
-		r.haproxy()
-	}
-	c.ready()
+	c := r.program("--reload-interval", "1s") // as people run it
 	reloads := func() float64 { return c.metric("fairway_confgen_reloads_total") }
-	ran, split, before := 0, 0, reloads()
+	ran, looked, before, last := 0, 0, reloads(), "nothing"
 	for line := range strings.Lines(page) {
 		if args, ok := strings.CutPrefix(line, "$ confgen "); ok {
-			words := strings.Fields(args)
-			words = append([]string{words[0], "--consul-addr", r.consul.Addr}, words[1:]...)
-			if code, out := command(t, words...); code != 0 {
-				t.Fatalf("confgen %s: %d: %s", args, code, out)
-			}
+			last = strings.TrimSpace(args)
+			r.operator(t, strings.Fields(args)...)
 			ran++
 			if strings.HasPrefix(args, "unset shop-blue timeout") {
 				r.settled(c) // this one may cost a reload
@@ -63,15 +52,44 @@ func live(t *testing.T, kind, page string, labels map[string]map[string]string) 
 			}
 		}
 		if want, ok := strings.CutPrefix(line, "<!-- test: split "); ok {
-			r.splits("shop.test", strings.TrimSuffix(strings.TrimSpace(want), " -->"))
-			split++
+			took := r.takesEffect(t, "shop.test", parseSplit(t, strings.TrimSuffix(strings.TrimSpace(want), " -->")))
+			t.Logf("%s after %s: %s", took.Round(time.Millisecond/10), last, strings.TrimSpace(want))
+			looked++
 		}
 	}
-	if ran < 8 || split < 8 {
-		t.Errorf("the page has %d commands and %d looks: not what this test was written for", ran, split)
+	r.listsInstances(t, "shop-blue")
+	if ran < 8 || looked < 8 {
+		t.Errorf("the page has %d commands and %d looks: not what this test was written for", ran, looked)
 	}
-	if n := reloads() - before; kind == "haproxy" && n != 0 {
+	n := reloads() - before
+	t.Logf("%g reloads", n)
+	if kind == "haproxy" && n != 0 {
 		t.Errorf("%g reloads for shares and maintenance", n)
+	}
+}
+
+// listsInstances has confgen refuse the ID of an instance that is none, and tell those that Consul
+// has.
+func (r *rig) listsInstances(t *testing.T, service string) {
+	t.Helper()
+	rows, _, err := r.consul.Client.Catalog().Service(service, "", nil)
+	if err != nil || len(rows) == 0 {
+		t.Fatalf("%d instances: %v", len(rows), err)
+	}
+	code, out := command(t, "set", "--consul-addr", r.consul.Addr, "--on", "nobody", service, "weight", "1")
+	for _, row := range rows {
+		if code == 0 || !strings.Contains(out, row.ServiceID) {
+			t.Errorf("set --on nobody: %d, without %s: %s", code, row.ServiceID, out)
+		}
+	}
+}
+
+// operator runs one of confgen's commands against the rig's Consul.
+func (r *rig) operator(t *testing.T, words ...string) {
+	t.Helper()
+	words = append([]string{words[0], "--consul-addr", r.consul.Addr}, words[1:]...)
+	if code, out := command(t, words...); code != 0 {
+		t.Fatalf("confgen %v: %d: %s", words, code, out)
 	}
 }
 
@@ -81,41 +99,6 @@ func (r *rig) settled(c *confgen) {
 	testbed.Eventually(r.t, 10*time.Second, "the override has been taken back", func() error {
 		if s := c.status(); s.Catalog.Overrides != 0 || s.Apply.Applied != s.Snapshot.Version || s.Apply.Error != "" {
 			return fmt.Errorf("%+v", s)
-		}
-		return nil
-	})
-}
-
-// splits waits until the requests for a host are divided as wanted, "blue=90 green=10", within
-// three in a hundred. A name may be a service's or one instance's.
-func (r *rig) splits(host, want string) {
-	r.t.Helper()
-	testbed.Eventually(r.t, 20*time.Second, host+" is divided: "+want, func() error {
-		const n = 200
-		seen := map[string]int{}
-		for range n {
-			code, body := get(r.t, fmt.Sprintf("http://127.0.0.1:%d/", r.port), host)
-			if code != 200 {
-				r.t.Fatalf("a request failed: %d %q", code, body)
-			}
-			seen[body]++
-			service, _, _ := strings.Cut(body, ".")
-			seen[service]++
-		}
-		total := 0
-		for part := range strings.FieldsSeq(want) {
-			name, text, _ := strings.Cut(part, "=")
-			percent, err := strconv.Atoi(text)
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			total += percent
-			if got := 100 * seen[name] / n; got < percent-3 || got > percent+3 {
-				return fmt.Errorf("%s got %d %%: %v", name, got, seen)
-			}
-		}
-		if total != 100 {
-			r.t.Fatalf("%q is not everything", want)
 		}
 		return nil
 	})
