@@ -27,6 +27,7 @@ const readTimeout = 30 * time.Second
 // job is one question: what a service looks like or, in a sweep, what changed on a node.
 type job struct {
 	service *service // only the keeper looks into it, but for its name
+	shown   uint64   // the index of what is known of the service
 	node    string
 	since   uint64 // nothing up to this index is news about the node
 }
@@ -76,6 +77,9 @@ func (w *Watcher) ask(ctx context.Context, j job) func(*keeper) {
 		return func(k *keeper) { k.probed(j, a) }
 	}
 	a, _ := w.askService((&api.QueryOptions{}).WithContext(ctx), j.service.name)
+	if a.err == nil && a.index < j.shown { // of a leader that has not applied its log yet, or true
+		a, _ = w.askService((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx), j.service.name)
+	}
 	return func(k *keeper) { k.answered(j, a) }
 }
 

@@ -53,7 +53,8 @@ func (k *keeper) next(now time.Time) (job, bool) {
 		return job{}, false
 	}
 	if len(k.queue) > 0 {
-		return job{service: k.services[k.queue[0]]}, true
+		s := k.services[k.queue[0]]
+		return job{service: s, shown: s.index}, true
 	}
 	return k.sweep.next(k.nodes)
 }

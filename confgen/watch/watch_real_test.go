@@ -3,10 +3,12 @@
 package watch
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"fairway/internal/testbed"
 
 	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/go-hclog"
 )
 
 // register writes an instance the way registrator does: with its check, in one transaction.
@@ -214,6 +217,48 @@ func TestWatch_F14_serverRestartedAndWiped(t *testing.T) {
 	f.sees("last good state", instances("web-39", "10.1.0.1:8080 passing", "10.1.0.2:8080 passing"))
 	register(t, server.Client, "n1", "web-39", "10.1.0.9", "passing", routed)
 	f.sees("the new server's state", instances("web-39", "10.1.0.9:8080 passing"))
+}
+
+// A server that starts again lives through its whole log once more. It knows its leader, itself, before
+// that is done, and answers with what was long ago.
+func TestWatch_F9_restartedServerLivesThroughItsPast(t *testing.T) {
+	for name, opt := range map[string]Options{"aggregate": {mode: Aggregate}, "direct": {}} {
+		t.Run(name, func(t *testing.T) {
+			server := testbed.Consul(t)
+			past(t, server.Client)
+			register(t, server.Client, "n1", "web", "10.1.0.1", "passing", routed)
+			said := &testbed.Log{}
+			opt.Log = hclog.New(&hclog.LoggerOptions{Output: said})
+			f := follow(t, opt, server.Addr)
+			f.sees("start", instances("web", "10.1.0.1:8080 passing"))
+			before := f.changes.Load()
+			server.Stop()
+			server.Start()
+			testbed.Eventually(t, 30*time.Second, "consul is followed again", func() error { return *f.ready.Load() })
+			register(t, server.Client, "n2", "web", "10.1.0.2", "passing", routed)
+			f.sees("the marker", instances("web", "10.1.0.1:8080 passing", "10.1.0.2:8080 passing"))
+			if n := f.changes.Load() - before; n != 1 {
+				t.Errorf("%d views, want the marker's alone", n)
+			}
+			if strings.Contains(said.String(), "backwards") {
+				t.Errorf("the past was believed:\n%s", said)
+			}
+		})
+	}
+}
+
+// past fills the log with a long time in which web was elsewhere and unhealthy.
+func past(t *testing.T, c *api.Client) {
+	t.Helper()
+	register(t, c, "n1", "web", "10.9.0.9", "critical", routed)
+	value := bytes.Repeat([]byte("x"), 1000)
+	for i := range 500 {
+		var ops api.TxnOps
+		for k := range 60 {
+			ops = append(ops, &api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVSet, Key: fmt.Sprintf("past/%d", (i*60+k)%500), Value: value}})
+		}
+		transact(t, c, ops...)
+	}
 }
 
 // Consul says nothing of a snapshot that was restored to those who wait for changes.

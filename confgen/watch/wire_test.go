@@ -310,6 +310,32 @@ func badAnswersKeepTheLastState(t *testing.T, opt Options) {
 	}
 }
 
+// What a leader says that has its log still to apply, of a service alone.
+func TestWatch_F11_thePastOfAServiceIsNotBelieved(t *testing.T) {
+	eachMode(t, func(t *testing.T, opt Options) {
+		opt.Grace = 10 * time.Millisecond
+		f := newFakeConsul(t, map[string][]string{"web": {"10.1.0.1"}})
+		w := follow(t, opt, f.URL)
+		w.sees("start", instances("web", "10.1.0.1:80 passing"))
+		before := w.changes.Load()
+		f.set(func() {
+			f.services["web"] = []string{"10.1.0.2"}
+			f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				past := strings.HasSuffix(r.URL.Path, "/web") && !r.URL.Query().Has("consistent")
+				if past {
+					headers(w, 5)
+					fmt.Fprint(w, "[]")
+				}
+				return past
+			}
+		})
+		w.sees("the present", instances("web", "10.1.0.2:80 passing"))
+		if n := w.changes.Load() - before; n != 1 {
+			t.Errorf("%d views, want one", n)
+		}
+	})
+}
+
 func must(v View, _ bool) View { return v }
 
 // An emptied catalog that names no reason is believed after the grace time.

@@ -32,6 +32,10 @@ const burst = 10
 // below 1, so that a server that says 0 is not asked in a hot loop. A server whose state is replaced, by a
 // restored snapshot, ends the query early with the index of before, and would then say nothing of it until
 // the next change: whether it is that, a full read tells, now and then.
+//
+// A full read is a consistent one (QueryOptions.RequireConsistent), and none but such a read brings an index
+// that went backwards: a server that starts again, or has just become the leader, applies its log first, and
+// while it does it answers other reads with what was long ago.
 func Watch[T any](ctx context.Context, query func(*api.QueryOptions) (T, *api.QueryMeta, error), opt WatchOptions, got func(T, *api.QueryMeta)) error {
 	opt = opt.withDefaults()
 	limit := rate.NewLimiter(rate.Every(opt.MinInterval), burst)
@@ -53,14 +57,16 @@ func Watch[T any](ctx context.Context, query func(*api.QueryOptions) (T, *api.Qu
 			if !pause(ctx, retry.NextBackOff(), err, opt.Failed) {
 				return ctx.Err()
 			}
+		case index != 0 && max(meta.LastIndex, 1) < known:
+			index = 0
 		default:
 			retry.Reset()
-			if meta.LastIndex != known || known == 0 {
+			now := max(meta.LastIndex, 1)
+			if now != known {
 				got(value, meta)
 			}
-			early := index != 0 && meta.LastIndex == index && time.Since(asked) < opt.Wait
-			known = next(known, meta.LastIndex)
-			index = known
+			early := index != 0 && now == index && time.Since(asked) < opt.Wait
+			index, known = now, now
 			if early && time.Since(reread) > rereadEvery {
 				index, reread = 0, time.Now()
 			}
@@ -68,20 +74,12 @@ func Watch[T any](ctx context.Context, query func(*api.QueryOptions) (T, *api.Qu
 	}
 }
 
-// next returns the index to wait on after an answer with index now.
-func next(before, now uint64) uint64 {
-	if now < before {
-		return 0
-	}
-	return max(now, 1)
-}
-
 // ask makes one query that ends even when the server has gone silent. Consul adds up to a
 // sixteenth to the wait.
 func ask[T any](ctx context.Context, query func(*api.QueryOptions) (T, *api.QueryMeta, error), index uint64, wait time.Duration) (T, *api.QueryMeta, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+wait/16+10*time.Second)
 	defer cancel()
-	q := &api.QueryOptions{WaitIndex: index, WaitTime: wait}
+	q := &api.QueryOptions{WaitIndex: index, WaitTime: wait, RequireConsistent: index == 0}
 	return query(q.WithContext(ctx))
 }
 

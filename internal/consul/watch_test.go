@@ -27,6 +27,9 @@ func follow(t *testing.T, script []answer) (asked, got []uint64) {
 		over := make(chan struct{})
 		query := func(q *api.QueryOptions) (int, *api.QueryMeta, error) {
 			asked = append(asked, q.WaitIndex)
+			if q.RequireConsistent != (q.WaitIndex == 0) {
+				t.Errorf("index %d: consistent is %t", q.WaitIndex, q.RequireConsistent)
+			}
 			if len(script) == 0 {
 				close(over)
 				<-q.Context().Done()
@@ -60,10 +63,11 @@ func TestWatch_F14_indexRules(t *testing.T) {
 		{"a new index is handed on", []answer{{index: 5}, {index: 7}}, []uint64{0, 5, 7}, []uint64{5, 7}},
 		{"a timeout is not", []answer{{index: 5}, {index: 5, after: time.Minute}}, []uint64{0, 5, 5}, []uint64{5}},
 		{"an early answer without news means a full read", []answer{{index: 5}, {index: 5}, {index: 5}}, []uint64{0, 5, 0, 5}, []uint64{5}},
-		{"which is news where a snapshot was restored", []answer{{index: 50}, {index: 50}, {index: 3}, {index: 3}}, []uint64{0, 50, 0, 0, 3}, []uint64{50, 3, 3}},
+		{"which is news where a snapshot was restored", []answer{{index: 50}, {index: 50}, {index: 3}, {index: 3}}, []uint64{0, 50, 0, 3, 3}, []uint64{50, 3}},
 		{"not again and again", []answer{{index: 5}, {index: 5}, {index: 5}, {index: 5}}, []uint64{0, 5, 0, 5, 5}, []uint64{5}},
-		{"backwards means a full read", []answer{{index: 50}, {index: 3}, {index: 3}}, []uint64{0, 50, 0, 3}, []uint64{50, 3, 3}},
-		{"zero is asked as one", []answer{{index: 0}, {index: 2}}, []uint64{0, 1, 2}, []uint64{0, 2}},
+		{"backwards means a full read, which brings it", []answer{{index: 50}, {index: 3}, {index: 3}}, []uint64{0, 50, 0, 3}, []uint64{50, 3}},
+		{"or that it was not true", []answer{{index: 50}, {index: 3}, {index: 50}}, []uint64{0, 50, 0, 50}, []uint64{50}},
+		{"zero is asked as one", []answer{{index: 0}, {index: 0, after: time.Minute}, {index: 2}}, []uint64{0, 1, 1, 2}, []uint64{0, 2}},
 		{"an error means a full read", []answer{{index: 9}, {err: broken}, {index: 9}}, []uint64{0, 9, 0, 9}, []uint64{9, 9}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -131,11 +131,11 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 	)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		list, _, err = c.consul.Catalog().NodeServiceList(name, (&api.QueryOptions{}).WithContext(groupCtx))
+		list, _, err = c.consul.Catalog().NodeServiceList(name, consistent(groupCtx))
 		return err
 	})
 	group.Go(func() (err error) {
-		checks, _, err = c.consul.Health().Node(name, (&api.QueryOptions{}).WithContext(groupCtx))
+		checks, _, err = c.consul.Health().Node(name, consistent(groupCtx))
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -155,6 +155,12 @@ func (c *Client) Observed(ctx context.Context) (Observed, error) {
 	}
 	o.node, o.NodeChange = c.wantNode(list.Node, checks)
 	return o, nil
+}
+
+// consistent has a read show no past: that of a Consul server that starts again, or has just become the
+// leader, and has its log still to apply.
+func consistent(ctx context.Context) *api.QueryOptions {
+	return (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 }
 
 // inUse reports whether the node has services or checks of others.
@@ -182,7 +188,7 @@ func (c *Client) mayWrite(ctx context.Context, node *api.Node, o Observed, check
 		node.Meta[metaDocker] == c.opt.Meta[metaDocker] || c.opt.LiveKey == "" {
 		return nil
 	}
-	key, _, err := c.consul.KV().Get(c.opt.LiveKey, (&api.QueryOptions{}).WithContext(ctx))
+	key, _, err := c.consul.KV().Get(c.opt.LiveKey, consistent(ctx))
 	if err != nil {
 		return fmt.Errorf("read key %s: %w", c.opt.LiveKey, err)
 	}
