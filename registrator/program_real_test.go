@@ -17,6 +17,9 @@ import (
 	"fairway/internal/testbed"
 )
 
+// dockersPatience is how long after SIGTERM Docker kills.
+const dockersPatience = 10 * time.Second
+
 // TestProgram runs the binary itself, with its environment and signals.
 func TestProgram(t *testing.T) {
 	w := newWorld(t)
@@ -55,7 +58,7 @@ func TestProgram(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("SIGTERM: %v: %s", err, said)
 		}
-		if took := time.Since(asked); took > time.Second {
+		if took := time.Since(asked); took > dockersPatience {
 			t.Errorf("SIGTERM took %s", took)
 		}
 		if err := w.same(map[string]string{id("c102"): passing}); err != nil {
