@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,12 +158,13 @@ func (s *rolling) roll(startFirst bool) {
 	reloads := s.c.metric("fairway_confgen_reloads_total")
 	s.load(s.path)
 	for i := range s.old {
+		steps := []func(int){s.stop, s.start}
 		if startFirst {
-			s.start(i)
-			s.stop(i)
-		} else {
-			s.stop(i)
-			s.start(i)
+			slices.Reverse(steps)
+		}
+		for _, step := range steps {
+			step(i)
+			pressed(s.t, s.clients)
 		}
 		s.settled() // as Swarm does, which monitors an instance before it turns to the next
 	}
@@ -298,13 +300,24 @@ func (s *rolling) rest() {
 	unharmed(s.t, s.clients)
 }
 
+// pressed waits until there were some more requests, so that each state of the world has met some.
+func pressed(t *testing.T, clients *traffic.Run) {
+	t.Helper()
+	before := clients.Requests()
+	testbed.Eventually(t, patience, "20 more requests", func() error {
+		if n := clients.Requests() - before; n < 20 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+}
+
+// unharmed ends a load, no request of which may have failed.
 func unharmed(t *testing.T, clients *traffic.Run) {
 	t.Helper()
+	pressed(t, clients)
 	report := clients.Stop()
 	t.Logf("%d requests, %d failed, served by %v", report.Requests, report.Failed, report.Servers)
-	if report.Requests < 20 {
-		t.Errorf("only %d requests", report.Requests)
-	}
 	if report.Failed > 0 {
 		t.Errorf("%d of %d requests failed: %+v", report.Failed, report.Requests, report.Failures)
 	}

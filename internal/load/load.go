@@ -143,6 +143,9 @@ func Start(ctx context.Context, opt Options) (*Run, error) {
 	return r, nil
 }
 
+// Requests is how many requests have been counted so far.
+func (r *Run) Requests() int64 { return r.tally.requests() }
+
 // Stop starts no further request, waits for those under way and returns what
 // was counted.
 func (r *Run) Stop() Report {

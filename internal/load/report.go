@@ -149,6 +149,12 @@ func (t *tally) describe(r result) {
 	t.counted.Failures = append(t.counted.Failures, f)
 }
 
+func (t *tally) requests() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counted.Requests
+}
+
 // report copies what was counted by a run that is over. Its time ends with its last answer.
 func (t *tally) report() Report {
 	t.mu.Lock()
