@@ -13,6 +13,8 @@ PROGRAMS = ./registrator ./confgen ./examples/web
 TAGS = real,cluster
 PACKAGES ?= ./...
 TIMEOUT ?= 40m
+# How many times longer than a test alone would, tests wait for what must come.
+PATIENCE ?= 4
 CONSUL = FAIRWAY_CONSUL="$$(scripts/get-consul)"
 PROXIES = FAIRWAY_PROXIES="$$(scripts/get-proxies)"
 
@@ -53,7 +55,7 @@ test: ## everything, on real parts; installs what is missing (Debian or Ubuntu, 
 	scripts/setup
 	@# Once, before packages that put the programs into images run side by side.
 	@$(MAKE) --no-print-directory build-linux ARCHS="$$(go env GOARCH)"
-	$(CONSUL) $(PROXIES) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
+	FAIRWAY_PATIENCE=$(PATIENCE) $(CONSUL) $(PROXIES) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
 
 .PHONY: test-quick
 test-quick: ## pure, time and wire tests; needs Go only
@@ -88,7 +90,7 @@ lint: ## golangci-lint for Go, shellcheck for the scripts
 .PHONY: cover
 cover: ## test coverage of all packages: cover.out and cover.html
 	scripts/setup
-	$(CONSUL) $(PROXIES) go test -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
+	FAIRWAY_PATIENCE=$(PATIENCE) $(CONSUL) $(PROXIES) go test -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
 	go tool cover -html=cover.out -o cover.html
 	go tool cover -func=cover.out | tail -1
 

@@ -126,7 +126,7 @@ func TestLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		testbed.Eventually(t, time.Second, "alive again", func() error {
+		testbed.Within(t, time.Second, "alive again", func() error {
 			checks, _, err := w.consul.Client.Health().Node(testNode, nil)
 			if err != nil {
 				return err
@@ -206,7 +206,7 @@ func TestLife_health_C83(t *testing.T) {
 	w.row(id("c83"), "passing: healthy")
 	w.engine.Run("pause", "target")
 	testbed.Eventually(t, soon, "docker says unhealthy", func() error { return w.healthIs("c83", "unhealthy") })
-	testbed.Eventually(t, time.Second, "the row is critical within a second", func() error {
+	testbed.Within(t, time.Second, "the row is critical within a second", func() error {
 		rows, err := w.rows()
 		if err == nil && len(rows[id("c83")]) < 19 || rows[id("c83")][:19] != "critical: unhealthy" {
 			err = fmt.Errorf("row is %q", rows[id("c83")])

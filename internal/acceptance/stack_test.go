@@ -157,7 +157,7 @@ func story(t *testing.T, file, proxy string) {
 		c.scale(3)
 		c.answersFrom(3)
 		c.script("stop", "db-1")
-		testbed.Eventually(c.t, time.Minute, "its services stop passing", func() error { return c.nothingPasses("db-1") })
+		testbed.Within(c.t, time.Minute, "its services stop passing", func() error { return c.nothingPasses("db-1") })
 		c.stillAnswers(20)
 		c.script("start", "db-1")
 		c.answersFrom(3)

@@ -84,7 +84,7 @@ func TestSwarm(t *testing.T) {
 	})
 	step("a node is drained, registrator with its neighbours", func(c *cluster) {
 		c.insist("cluster-master", "node", "update", "--availability", "drain", "db-1")
-		testbed.Eventually(c.t, sessionTTL, "nothing passes on it", func() error { return c.silent("db-1") })
+		testbed.Within(c.t, sessionTTL, "nothing passes on it", func() error { return c.silent("db-1") })
 		wait(c.t, 2*sessionTTL) // nor when its session has run out, and those that stay are as they were
 		if err := c.silent("db-1"); err != nil {
 			c.t.Error(err)
@@ -106,7 +106,7 @@ func TestSwarm(t *testing.T) {
 	step("C103 a node loses power", func(c *cluster) {
 		cut := time.Now()
 		c.script("stop", "db-1")
-		testbed.Eventually(c.t, 3*sessionTTL, "its services stop passing", func() error { return c.silent("db-1") })
+		testbed.Within(c.t, 3*sessionTTL, "its services stop passing", func() error { return c.silent("db-1") })
 		if took := time.Since(cut); took > 2*sessionTTL+2*time.Second {
 			c.t.Errorf("non-passing %s after the cut, want twice the session's %s at most", took, sessionTTL)
 		} else {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -70,9 +71,30 @@ func Port(t testing.TB) int {
 	return 0
 }
 
-// Eventually asks ok again and again until it returns nil; after within it fails the test with
-// the last answer.
+// Eventually asks ok again and again until it returns nil; after within, times $FAIRWAY_PATIENCE where
+// many tests share a machine, it fails the test with the last answer. Within is for a time that is promised.
 func Eventually(t testing.TB, within time.Duration, what string, ok func() error) {
+	t.Helper()
+	Within(t, within*patience(t), what, ok)
+}
+
+// patience is how many times longer than on a machine of their own tests wait for what must come.
+func patience(t testing.TB) time.Duration {
+	t.Helper()
+	text := os.Getenv("FAIRWAY_PATIENCE")
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("FAIRWAY_PATIENCE=%q: want a whole number from 1", text)
+	}
+	return time.Duration(n)
+}
+
+// Within asks ok again and again until it returns nil; after within it fails the test with the last
+// answer.
+func Within(t testing.TB, within time.Duration, what string, ok func() error) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -74,7 +74,7 @@ func TestReaper_mayNotWriteTheNode(t *testing.T) {
 	if _, _, err := s.Client.ACL().PolicyUpdate(policy, asMaster); err != nil {
 		t.Fatal(err)
 	}
-	testbed.Eventually(t, MinTTL, "the silent node is taken out", func() error { return passing(s.Client, "b") })
+	testbed.Within(t, MinTTL, "the silent node is taken out", func() error { return passing(s.Client, "b") })
 	if n := log.count("cannot act on a silent node"); n != 1 {
 		t.Errorf("told %d times", n)
 	}

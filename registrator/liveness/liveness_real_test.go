@@ -110,7 +110,7 @@ func TestLiveness_C103_theReaperItselfDies(t *testing.T) {
 
 	kill()
 	died := time.Now()
-	testbed.Eventually(t, 2*MinTTL+2*time.Second, "services of the dead node are taken out", func() error { return passing(c, "b") })
+	testbed.Within(t, 2*MinTTL+2*time.Second, "services of the dead node are taken out", func() error { return passing(c, "b") })
 	t.Logf("taken out %s after death", time.Since(died).Round(time.Millisecond))
 	if holder := waitHeld(t, c, reaperKey); holder != waitHeld(t, c, nodePrefix+"b") {
 		t.Error("the survivor does not hold the reaper's lock")
@@ -263,7 +263,7 @@ func TestStopped_C102_theGraceOfACleanEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := time.Now()
-	testbed.Eventually(t, patience+5*time.Second, "the node is out after the grace time", func() error { return passing(c, "b") })
+	testbed.Within(t, patience+5*time.Second, "the node is out after the grace time", func() error { return passing(c, "b") })
 	if took := time.Since(ended); took < patience-time.Second/2 {
 		t.Errorf("out after %s", took)
 	}

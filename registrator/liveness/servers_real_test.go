@@ -133,7 +133,7 @@ func TestReaper_C103_onlyOneActs(t *testing.T) {
 		})
 		return err
 	})
-	testbed.Eventually(t, 3*MinTTL, "another reaper takes the cut-off one out, and nobody else", func() error {
+	testbed.Within(t, 3*MinTTL, "another reaper takes the cut-off one out, and nobody else", func() error {
 		return passing(leader.Client, "b", "c")
 	})
 	t.Logf("taken out %s after the cut", time.Since(died).Round(time.Millisecond))
