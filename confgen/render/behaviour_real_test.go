@@ -84,21 +84,8 @@ func TestPages(t *testing.T) {
 // TestDeadServer sends to a backend of which one of two servers answers nothing. Both stand
 // ready, as they do until Consul or a check says otherwise: no idempotent request may fail.
 func TestDeadServer(t *testing.T) {
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = mute.Close() })
-	go func() {
-		for {
-			c, err := mute.Accept()
-			if err != nil {
-				return
-			}
-			_ = c.Close() // like a process that was killed with the connection in its backlog
-		}
-	}()
-	s := catalog(t, "web n ADDRESS passing 1 fairway-host=a.com\nweb n DEAD passing 2 fairway-host=a.com\nweb m "+mute.Addr().String()+" passing 3 fairway-host=a.com")
+	mute := tcpServer(t, func(net.Conn) {}) // like a process that was killed with the connection in its backlog
+	s := catalog(t, "web n ADDRESS passing 1 fairway-host=a.com\nweb n DEAD passing 2 fairway-host=a.com\nweb m "+mute+" passing 3 fairway-host=a.com")
 	each(t, func(t *testing.T, proxy int, dir string) {
 		address := start(t, proxy, dir, view(t, s, dir))
 		for i := range 100 {
@@ -113,29 +100,16 @@ func TestDeadServer(t *testing.T) {
 // dies: the client learns of it, and the other server does not get it too.
 func TestPostNotRepeated(t *testing.T) {
 	taken := make(chan string, 100)
-	listen := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				_ = c.SetDeadline(time.Now().Add(time.Second))
-				buf := make([]byte, 4096)
-				if n, _ := c.Read(buf); n > 0 {
-					taken <- string(buf[:n])
-				}
-				_ = c.Close()
+	dying := func() string {
+		return tcpServer(t, func(c net.Conn) {
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			buf := make([]byte, 4096)
+			if n, _ := c.Read(buf); n > 0 {
+				taken <- string(buf[:n])
 			}
-		}()
-		return l.Addr().String()
+		})
 	}
-	text := "web n " + listen() + " passing 1 fairway-host=a.com\nweb m " + listen() + " passing 1 fairway-host=a.com"
+	text := "web n " + dying() + " passing 1 fairway-host=a.com\nweb m " + dying() + " passing 1 fairway-host=a.com"
 	each(t, func(t *testing.T, proxy int, dir string) {
 		address := start(t, proxy, dir, view(t, catalog(t, text), dir))
 		got := send(t, address, "POST /buy HTTP/1.1\r\nHost: a.com\r\nContent-Length: 2\r\nConnection: close\r\n\r\nxx")
@@ -299,11 +273,7 @@ func TestWebsocket(t *testing.T) {
 // upgrader is a server that speaks websocket and echoes; it answers nothing else.
 func upgrader(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
+	l := listen(t)
 	go func() {
 		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // A test's own.
 			if r.Header.Get("Upgrade") == "" {

@@ -70,23 +70,8 @@ func TestCheckHTTP(t *testing.T) {
 // tries is a server that ends every connection at once, and counts them.
 func tries(t *testing.T) (address string, n *atomic.Int32) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
 	n = new(atomic.Int32)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			n.Add(1)
-			_ = c.Close()
-		}
-	}()
-	return l.Addr().String(), n
+	return tcpServer(t, func(net.Conn) { n.Add(1) }), n
 }
 
 // TestCheckOff has servers that are gone: HAProxy finds out where it checks, and does not ask

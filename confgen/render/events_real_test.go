@@ -83,16 +83,7 @@ func listens(t *testing.T, address, host, path string, had chan<- int) {
 // are not. nginx from 1.23.1 on may be asked to buffer, and is written another file.
 func TestEvents(t *testing.T) {
 	had := make(chan int)
-	web, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = web.Close() })
-	php, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = php.Close() })
+	web, php := listen(t), listen(t)
 	go func() { _ = http.Serve(web, telling(had)) }() //nolint:gosec // A test's own.
 	go func() { _ = fcgi.Serve(php, telling(had)) }()
 	s := catalog(t, strings.NewReplacer("WEB", web.Addr().String(), "PHP", php.Addr().String()).Replace(`

@@ -47,6 +47,36 @@ var proxies = []struct {
 	},
 }
 
+// listen is a port of loopback that is listened on until the test ends.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// tcpServer hands every connection to serve, and closes it then.
+func tcpServer(t testing.TB, serve func(net.Conn)) (address string) {
+	t.Helper()
+	l := listen(t)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
 // service is a server on loopback that says who it is and what it was asked.
 func service(t testing.TB, name string) string {
 	t.Helper()

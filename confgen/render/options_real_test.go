@@ -108,11 +108,7 @@ func (a answer) seen(name string) string {
 // label for just as long.
 func TestTimeouts(t *testing.T) {
 	slow := func(name string) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
+		l := listen(t)
 		go func() {
 			_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // A test's own.
 				select {

@@ -54,10 +54,7 @@ func (greeter) Watch(_ *grpc_health_v1.HealthCheckRequest, stream grpc.ServerStr
 
 func grpcServer(t *testing.T, options ...grpc.ServerOption) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	s := grpc.NewServer(options...)
 	grpc_health_v1.RegisterHealthServer(s, greeter{})
 	go func() { _ = s.Serve(l) }()
@@ -162,11 +159,7 @@ func TestH2C(t *testing.T) {
 
 // TestFastCGI asks a FastCGI server what it was told.
 func TestFastCGI(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
+	l := listen(t)
 	go func() {
 		_ = fcgi.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			env := fcgi.ProcessEnv(r)
@@ -199,38 +192,23 @@ own n `+l.Addr().String()+` passing 2 fairway-host=own.com fairway-proto=fcgi fa
 // TestProxyProtocol reads what HAProxy tells a server of its client.
 func TestProxyProtocol(t *testing.T) {
 	first := func() (address string, lines chan string) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
 		lines = make(chan string, 100)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
+		return tcpServer(t, func(c net.Conn) {
+			r := bufio.NewReader(c)
+			head, _ := r.Peek(12)
+			if string(head) == "\r\n\r\n\x00\r\nQUIT\n" {
+				header := make([]byte, 28)
+				if _, err := io.ReadFull(r, header); err != nil || header[12] != 0x21 {
+					return // a check, which tells of nobody
 				}
-				go func() {
-					defer c.Close()
-					r := bufio.NewReader(c)
-					head, _ := r.Peek(12)
-					if string(head) == "\r\n\r\n\x00\r\nQUIT\n" {
-						header := make([]byte, 28)
-						if _, err := io.ReadFull(r, header); err != nil || header[12] != 0x21 {
-							return // a check, which tells of nobody
-						}
-						lines <- fmt.Sprintf("v2 %s", net.IP(header[16:20]))
-					} else if line, err := r.ReadString('\n'); err == nil && strings.HasPrefix(line, "PROXY TCP4") {
-						lines <- "v1 " + strings.Fields(line)[2]
-					}
-					if _, err := http.ReadRequest(r); err == nil {
-						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
-					}
-				}()
+				lines <- fmt.Sprintf("v2 %s", net.IP(header[16:20]))
+			} else if line, err := r.ReadString('\n'); err == nil && strings.HasPrefix(line, "PROXY TCP4") {
+				lines <- "v1 " + strings.Fields(line)[2]
 			}
-		}()
-		return l.Addr().String(), lines
+			if _, err := http.ReadRequest(r); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+			}
+		}), lines
 	}
 	one, v1 := first()
 	two, v2 := first()

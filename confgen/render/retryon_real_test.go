@@ -20,30 +20,15 @@ import (
 // and silent set it keeps the connection and says nothing.
 func failing(t *testing.T, says string, silent bool) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
-					return
-				}
-				_, _ = io.WriteString(c, says)
-				if silent {
-					_, _ = io.Copy(io.Discard, c) // until the proxy hangs up
-				}
-			}()
+	return tcpServer(t, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return
 		}
-	}()
-	return l.Addr().String()
+		_, _ = io.WriteString(c, says)
+		if silent {
+			_, _ = io.Copy(io.Discard, c) // until the proxy hangs up
+		}
+	})
 }
 
 // failureOf is the address of a server that fails in the way that a word of retry-on names.

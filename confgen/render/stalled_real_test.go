@@ -56,29 +56,14 @@ func TestStalledAnswer(t *testing.T) {
 // promised. It asks for buffering, which nginx grants to whoever asks.
 func stalling(t *testing.T, size int) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
 	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nX-Accel-Buffering: yes\r\nContent-Length: %d\r\n\r\n", size)
 	answer := head + strings.Repeat("x", size-len(head))
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
-					return // A health check of HAProxy's, which only connects.
-				}
-				if _, err := io.WriteString(c, answer); err == nil {
-					_, _ = io.Copy(io.Discard, c) // until the proxy hangs up
-				}
-			}()
+	return tcpServer(t, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return // A health check of HAProxy's, which only connects.
 		}
-	}()
-	return l.Addr().String()
+		if _, err := io.WriteString(c, answer); err == nil {
+			_, _ = io.Copy(io.Discard, c) // until the proxy hangs up
+		}
+	})
 }

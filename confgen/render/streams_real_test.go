@@ -22,35 +22,20 @@ import (
 // ends that itself.
 func lineServer(t testing.TB, name string, secure *tls.Config) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if secure != nil {
-		l = tls.NewListener(l, secure)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
+	return tcpServer(t, func(c net.Conn) {
+		if secure != nil {
+			c = tls.Server(c, secure)
+			defer c.Close()
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		for r := bufio.NewReader(c); ; {
+			line, err := r.ReadString('\n')
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-				for r := bufio.NewReader(c); ; {
-					line, err := r.ReadString('\n')
-					if err != nil {
-						return
-					}
-					fmt.Fprintf(c, "%s: %s\n", name, strings.TrimSpace(line))
-				}
-			}()
+			fmt.Fprintf(c, "%s: %s\n", name, strings.TrimSpace(line))
 		}
-	}()
-	return address
+	})
 }
 
 // talk says a line on a connection and returns the first answer.

@@ -49,33 +49,18 @@ func toldBy(r *bufio.Reader) (string, error) {
 // tellingServer wants a PROXY header and TLS behind it, and says what it was told.
 func tellingServer(t *testing.T, config *tls.Config) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-				r := bufio.NewReader(c)
-				who, err := toldBy(r)
-				if err != nil {
-					return
-				}
-				inside := tls.Server(told{c, r}, config)
-				if line, err := bufio.NewReader(inside).ReadString('\n'); err == nil {
-					fmt.Fprintf(inside, "%s: %s", who, line)
-				}
-			}()
+	return tcpServer(t, func(c net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		r := bufio.NewReader(c)
+		who, err := toldBy(r)
+		if err != nil {
+			return
 		}
-	}()
-	return l.Addr().String()
+		inside := tls.Server(told{c, r}, config)
+		if line, err := bufio.NewReader(inside).ReadString('\n'); err == nil {
+			fmt.Fprintf(inside, "%s: %s", who, line)
+		}
+	})
 }
 
 // TestPassThrough_proxyProtocol has servers of TLS that is passed through told who the client is,
