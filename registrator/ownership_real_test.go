@@ -15,7 +15,8 @@ import (
 
 // TestOwnership_aRowThatNobodyToldOf: somebody registers a service on our node, without a check, of
 // which Consul tells nobody who watches the node's health, under the ID of a container that starts
-// only then. It stays his.
+// only then. It stays his. The rows here have tagged addresses, so what a glance remembers is not acted
+// upon; where it is, the transaction asserts that there is no such row (catalog, blind_real_test.go).
 func TestOwnership_aRowThatNobodyToldOf(t *testing.T) {
 	w := newWorld(t)
 	w.run("first", "web")
