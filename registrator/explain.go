@@ -22,7 +22,7 @@ func explain(ctx context.Context, opt Options, out io.Writer, args []string, all
 	if all == (len(args) > 0) || len(args) > 1 {
 		return daemon.Usagef("explain: want one CONTAINER, by name or id, or --all")
 	}
-	opt.Docker.Exited = true
+	opt.Docker.Exited, opt.Docker.Patient = true, true
 	engine, err := docker.New(opt.Docker)
 	if err != nil {
 		return daemon.Usagef("%w", err)

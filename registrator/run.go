@@ -306,6 +306,7 @@ func (p *program) dockerListens(ctx context.Context) error {
 
 // once makes one pass, or prints what it would change.
 func once(ctx context.Context, opt Options, d *daemon.Daemon, out io.Writer) error {
+	opt.Docker.Patient = true
 	engine, err := docker.New(opt.Docker)
 	if err != nil {
 		return daemon.Usagef("%w", err)

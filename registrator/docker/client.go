@@ -31,9 +31,10 @@ const (
 	// requestTimeout bounds every request but the event stream, so that a hanging engine is an
 	// error and not a standstill.
 	requestTimeout = 10 * time.Second
-	// inspectTimeout bounds one inspect: a container whose lock is held for ever must not keep
-	// the others waiting.
+	// inspectTimeout bounds one inspect: a container's lock may be held for ever.
 	inspectTimeout = 3 * time.Second
+	// inspectPatience is how long a pass waits for one container at most, and for that once.
+	inspectPatience = time.Second
 	// inspectParallel is how many containers are inspected at a time.
 	inspectParallel = 8
 )
@@ -45,6 +46,7 @@ type Options struct {
 
 	Exited      bool          // list containers that have ended, too
 	KeepInspect bool          // fill Container.Inspect
+	Patient     bool          // wait for a slow container rather than look again: there is no next pass
 	MaxAge      time.Duration // inspect again after this long even when nothing hinted at a change; zero for never
 }
 

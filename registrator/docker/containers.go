@@ -52,6 +52,9 @@ type entry struct {
 	run     run
 	unbound bool
 
+	late *reading // one that did not answer in time, and may yet
+	slow bool     // its last answer did not come in time: nobody waits for the next
+
 	err     error         // of the last inspect
 	retry   time.Duration // before it is tried again unless something hints at a change
 	retryAt time.Time
@@ -63,8 +66,7 @@ type entry struct {
 // is known of any container.
 func (c *Client) Containers(ctx context.Context) (Listing, error) {
 	read, hot := c.memory.list() // before the listing: what happens from here on makes it stale
-	ahead := c.readAhead(ctx, hot)
-	defer ahead.wait()
+	ahead := c.readAhead(ctx, hot, read)
 	summaries, err := c.list(ctx)
 	if err != nil {
 		return Listing{}, err
@@ -75,7 +77,10 @@ func (c *Client) Containers(ctx context.Context) (Listing, error) {
 	for _, s := range summaries {
 		e := c.known[s.ID]
 		if e == nil {
-			e = &entry{container: service.Container{ID: s.ID, Name: displayName(s), State: service.Unknown}}
+			e = &entry{container: service.Container{ID: s.ID, State: service.Unknown}}
+		}
+		if e.container.State == service.Unknown {
+			e.container.Name = displayName(s)
 		}
 		known[s.ID] = e
 		if c.isDue(e, s, now) {
@@ -120,12 +125,12 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 		return err
 	}
 	var gone sync.Map
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(inspectParallel)
 	for _, s := range due {
 		e := c.known[s.ID]
 		group.Go(func() error {
-			err := c.inspect(ctx, e, ahead)
+			r, err := c.inspect(ctx, e, ahead, read)
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -134,7 +139,7 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 			case err != nil:
 				e.fail(err, read)
 			default:
-				e.read, e.at, e.summary, e.err, e.retry = read, time.Now(), fingerprint(s), nil, 0
+				c.take(e, r, fingerprint(s))
 			}
 			return nil
 		})
@@ -146,50 +151,30 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 	return nil
 }
 
-// fail keeps what was last known and puts the next try off, longer each time.
+// fail keeps what was last known and puts the next try off, longer each time; one that is under way is
+// looked after soon.
 func (e *entry) fail(err error, read stamp) {
 	e.err, e.read = err, read
-	e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
-	e.retryAt = time.Now().Add(e.retry)
+	if e.late == nil {
+		e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
+		e.retryAt = time.Now().Add(e.retry)
+		return
+	}
+	e.retryAt = time.Now().Add(failedRetryMin)
 }
 
-// inspect brings an entry, which knows the container's id and name, up to date.
-func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead) error {
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
-	defer cancel()
-	doc, err := ahead.inspect(ctx, c.engine.Load(), e.container.ID)
-	if err != nil {
-		return fmt.Errorf("inspect container %s: %w", e.container.Name, err)
-	}
-	return c.take(ctx, e, doc)
-}
-
-// take brings an entry up to date with what the engine says of its container.
-func (c *Client) take(ctx context.Context, e *entry, doc container.InspectResponse) error {
-	if doc.ContainerJSONBase == nil || doc.State == nil || doc.Config == nil || doc.HostConfig == nil || doc.NetworkSettings == nil {
-		return fmt.Errorf("inspect container %s: the document is incomplete", e.container.Name)
-	}
-	var tags []string
-	if maybeID(doc.Config.Image) {
-		image, err := c.engine.Load().ImageInspect(ctx, doc.Image)
-		switch {
-		case errdefs.IsNotFound(err): // the image was removed by force under its container: it has no tag
-		case err != nil:
-			return fmt.Errorf("inspect image of container %s: %w", e.container.Name, err)
-		default:
-			tags = image.RepoTags
-		}
-	}
-	e.container = convert(doc, c.ingress)
-	e.container.RepoTags = tags
+// take brings an entry up to date with what was read of its container, and what the listing said then.
+func (c *Client) take(e *entry, r *reading, summary string) {
+	e.container = convert(r.doc, c.ingress)
+	e.container.RepoTags = r.tags
 	if c.opt.KeepInspect {
-		e.container.Inspect = doc
+		e.container.Inspect = r.doc
 	}
-	e.listed = c.opt.Exited || doc.State.Running
-	e.run.stopSignal, e.run.stopTimeout = stopSettings(doc.Config)
-	e.run.started = parseTime(doc.State.StartedAt)
+	e.listed = c.opt.Exited || r.doc.State.Running
+	e.run.stopSignal, e.run.stopTimeout = stopSettings(r.doc.Config)
+	e.run.started = parseTime(r.doc.State.StartedAt)
 	e.unbound = unbound(e.container)
-	return nil
+	e.read, e.at, e.summary, e.err, e.retry = r.begun, time.Now(), summary, nil, 0
 }
 
 // learnNetworks finds out which networks are Swarm's routing mesh, which may bear any name. Only

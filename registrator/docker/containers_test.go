@@ -1,6 +1,8 @@
 package docker
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 
+	"fairway/internal/testbed"
 	"fairway/registrator/service"
 )
 
@@ -216,21 +219,78 @@ func TestContainers_goneBetweenListAndInspect(t *testing.T) {
 	}
 }
 
+// TestContainers_C97_oneHangingInspectDoesNotStopTheOthers: they wait for it once, and not for its whole
+// time; what it says at last is found.
 func TestContainers_C97_oneHangingInspectDoesNotStopTheOthers(t *testing.T) {
 	t.Parallel()
 	f := newFakeEngine(t)
 	a, b := f.add("a", "10000"), f.add("b", "10001")
 	c := f.client(Options{})
+	f.watch(c)
 	f.with(func() { f.hanging[a] = true })
 	started := time.Now()
 	l := listing(t, c)
-	if took := time.Since(started); took > inspectTimeout+time.Second {
-		t.Errorf("took %s", took)
+	if one(t, l, b).State != service.Running || one(t, l, a).State != service.Unknown || l.Failed["a"] == nil {
+		t.Errorf("listed %v, failed %v", l.Containers, l.Failed)
 	}
-	if one(t, l, b).State != service.Running || one(t, l, a).State != service.Unknown {
-		t.Errorf("listed %v", l.Containers)
+	if took := time.Since(started); took > inspectTimeout-time.Second {
+		t.Errorf("the first took %s", took)
 	}
-	f.with(func() { f.hanging[a] = false })
+	f.takeInspects()
+	waited := time.Duration(0)
+	for until := time.Now().Add(2 * inspectTimeout); time.Now().Before(until); time.Sleep(l.Again) {
+		f.change(b, func(d *container.InspectResponse) { d.Name += "b" })
+		f.cut() // so that all are read again
+		started := time.Now()
+		l = listing(t, c)
+		waited += time.Since(started)
+		if name := one(t, l, b).Name; !strings.HasSuffix(f.containers[b].Name, name) || l.Again > inspectTimeout {
+			t.Errorf("b is called %s, again in %s", name, l.Again)
+		}
+	}
+	if waited > inspectPatience {
+		t.Errorf("those after it took %s", waited)
+	}
+	f.with(func() {
+		if n := f.inspects["a"]; n > 3 {
+			t.Errorf("a was asked for %d times in %s", n, 2*inspectTimeout)
+		}
+		f.hanging[a] = false
+	})
+	testbed.Eventually(t, 2*inspectTimeout, "a is read", func() error {
+		if l = listing(t, c); one(t, l, a).State != service.Running || len(l.Failed) > 0 {
+			return fmt.Errorf("%v", l.Failed)
+		}
+		return nil
+	})
+}
+
+// TestContainers_aLateAnswerIsNotNews: what came late may be from before the container changed.
+func TestContainers_aLateAnswerIsNotNews(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	c := f.client(Options{})
+	woken := f.watch(c)
+	listing(t, c)
+	hold := make(chan struct{})
+	f.with(func() { f.holdAnswer = hold })
+	f.act(woken, a, func(d *container.InspectResponse) { d.Name = "/old" }, containerEvent(events.ActionRename, a))
+	if l := listing(t, c); l.Failed["a"] == nil {
+		t.Fatalf("read in time: %v", l.Containers)
+	}
+	f.with(func() { f.holdAnswer = nil })
+	f.act(woken, a, func(d *container.InspectResponse) { d.Name = "/new" }, containerEvent(events.ActionRename, a))
+	close(hold)
+	testbed.Eventually(t, inspectTimeout, "its name", func() error {
+		if name := one(t, listing(t, c), a).Name; name != "new" {
+			if name == "old" {
+				t.Error("it was called as it is not any more")
+			}
+			return errors.New(name)
+		}
+		return nil
+	})
 }
 
 func TestContainers_aFailedListIsNoEmptyNode(t *testing.T) {

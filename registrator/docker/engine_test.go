@@ -43,6 +43,7 @@ type fakeEngine struct {
 	hold       chan struct{} // where not nil, a listing is answered when it is closed
 
 	holdInspect chan struct{} // the same for an inspect
+	holdAnswer  chan struct{} // the same, when it is known what the answer is
 }
 
 func newFakeEngine(t *testing.T) *fakeEngine {
@@ -226,7 +227,7 @@ func (f *fakeEngine) inspect(w http.ResponseWriter, r *http.Request, id string) 
 		name = strings.TrimPrefix(c.Name, "/")
 		f.inspects[name]++
 	}
-	status, hang, gone, hold := f.failing[id], f.hanging[id], f.unlisted[id], f.holdInspect
+	status, hang, gone, hold, late := f.failing[id], f.hanging[id], f.unlisted[id], f.holdInspect, f.holdAnswer
 	f.mu.Unlock()
 	if hold != nil {
 		<-hold
@@ -239,7 +240,12 @@ func (f *fakeEngine) inspect(w http.ResponseWriter, r *http.Request, id string) 
 	case status != 0:
 		http.Error(w, `{"message":"no"}`, status)
 	default:
-		f.with(func() { answer(w, c) })
+		known := httptest.NewRecorder()
+		f.with(func() { answer(known, c) })
+		if late != nil {
+			<-late
+		}
+		_, _ = known.Body.WriteTo(w)
 	}
 }
 

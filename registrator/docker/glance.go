@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -42,8 +41,7 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 	if !sure {
 		return Listing{}, Unclear
 	}
-	ahead := c.readAhead(ctx, hot)
-	defer ahead.wait()
+	ahead := c.readAhead(ctx, hot, read)
 	if len(ahead) == 0 {
 		return Listing{}, Still
 	}
@@ -63,33 +61,26 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 // glanceAt brings one container up to date, as a listing and its inspect would. It returns false
 // where that takes more than the inspect. One that cannot be read stays as it was last known.
 func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stamp) bool {
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
-	defer cancel()
 	known := c.known[id]
-	e := &entry{container: service.Container{ID: id, Name: id}}
+	e := &entry{container: service.Container{ID: id, Name: id, State: service.Unknown}}
 	if known != nil {
 		*e = *known
 	}
-	doc, err := ahead.inspect(ctx, c.engine.Load(), id)
+	r, err := c.inspect(ctx, e, ahead, read)
 	switch {
 	case errdefs.IsNotFound(err):
 		delete(c.known, id)
 		return true
 	case err != nil:
-		err = fmt.Errorf("inspect container %s: %w", e.container.Name, err)
-	case !c.knowsNetworks(doc):
-		return false
-	default:
-		err = c.take(ctx, e, doc)
-	}
-	if err != nil {
-		if known != nil {
-			known.fail(err, read)
+		e.fail(err, read)
+		if known != nil || e.late != nil {
+			c.known[id] = e // what is still under way is found there
 		}
 		return known != nil
+	case !c.knowsNetworks(r.doc):
+		return false
 	}
-	// What the listing says of it is not known, so that the next one has it inspected again.
-	e.read, e.at, e.summary, e.err, e.retry = read, time.Now(), "", nil, 0
+	c.take(e, r, "") // what the listing says of it is not known, so that the next one has it read again
 	if e.listed {
 		c.known[id] = e
 	} else {
@@ -100,9 +91,6 @@ func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stam
 
 // knowsNetworks reports whether it is known which of a Swarm task's networks are the routing mesh.
 func (c *Client) knowsNetworks(doc container.InspectResponse) bool {
-	if doc.Config == nil || doc.NetworkSettings == nil {
-		return false
-	}
 	if doc.Config.Labels[taskID] == "" {
 		return true
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"fairway/internal/testbed"
 	"fairway/registrator/service"
 )
 
@@ -124,6 +125,32 @@ func TestGlance_C97_nothingHoldsItForEver(t *testing.T) {
 	if l, sight := c.Glance(ctx); sight != Unclear || ctx.Err() != nil {
 		t.Errorf("a glance at a container whose image cannot be read is %d: %+v; %v", sight, l, ctx.Err())
 	}
+}
+
+// TestGlance_C97_aLateAnswerIsWaitedForOnce: neither by the listing that follows, nor is it lost.
+func TestGlance_C97_aLateAnswerIsWaitedForOnce(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	f.add("a", "10000")
+	c := f.client(Options{})
+	woken := f.watch(c)
+	looks(t, c, Unclear)
+	hold := make(chan struct{})
+	f.with(func() { f.holdAnswer = hold })
+	b := f.add("b", "10001")
+	f.act(woken, b, nil, containerEvent(events.ActionStart, b))
+	f.takeInspects()
+	if l := looks(t, c, Unclear); one(t, l, b).Name != "b" || one(t, l, b).State != service.Unknown || l.Failed["b"] == nil {
+		t.Errorf("while it does not answer: %+v", l)
+	}
+	close(hold)
+	testbed.Eventually(t, inspectTimeout, "what it says", func() error {
+		if l := listing(t, c); one(t, l, b).State != service.Running || len(l.Failed) > 0 {
+			return fmt.Errorf("%v", l.Failed)
+		}
+		return nil
+	})
+	inspected(t, f, "b×1")
 }
 
 // TestGlance_whenItMayNotBeAll lists where an event need not tell everything.
