@@ -203,9 +203,12 @@ func TestConfig_F42_F44_childrenOutliveSIGHUP(t *testing.T) {
 	r.hup()
 	r.serves(next)
 	r.serves(corePort)
-	if a, b := r.child("edge"), r.child("core"); a != edge || b != core {
-		t.Errorf("processes %d and %d, before SIGHUP %d and %d", a, b, edge, core)
-	}
+	testbed.Eventually(t, 10*time.Second, "the processes are those of before", func() error { // a check of the file is one, too
+		if a, b := r.child("edge"), r.child("core"); a != edge || b != core {
+			return fmt.Errorf("%d and %d, before SIGHUP %d and %d", a, b, edge, core)
+		}
+		return nil
+	})
 
 	r.write("confgen.hcl", proxy("nginx", "core", corePort))
 	r.hup()
