@@ -69,6 +69,33 @@ func TestSwarm(t *testing.T) {
 		c.docker("cluster-master", "service", "update", "--detach", "--quiet", "--label-rm", "SERVICE_IGNORE", "shop")
 		c.shop(workers, "changed.test")
 	})
+	step("C107 C109 C110 C115 each task where it can be reached, on workers and the manager", func(c *cluster) {
+		c.docker("cluster-master", "network", "create", "--driver", "overlay", "inner")
+		c.docker("cluster-master", "network", "create", "--driver", "overlay", "other")
+		tasks := map[string][]string{
+			"hosted": {"--publish", "mode=host,target=8080"},
+			"vip":    {"--network", "other", "--network", "inner", "--container-label", "fairway.network=inner"},
+			"dnsrr":  {"--network", "other", "--network", "inner", "--container-label", "fairway.network=inner", "--endpoint-mode", "dnsrr"},
+		}
+		for name, args := range tasks {
+			c.docker("cluster-master", slices.Concat([]string{"service", "create", "--detach", "--quiet", "--name", "fairway_" + name,
+				"--mode", "global", "--constraint", "node.labels.instance!=entrypoint", "--no-resolve-image"}, args,
+				[]string{"fairway/web", "-drain", "100ms"})...)
+		}
+		for name := range tasks {
+			c.reachable(name)
+			c.docker("cluster-master", "service", "rm", "fairway_"+name)
+		}
+		for name := range tasks {
+			testbed.Eventually(c.t, time.Minute, name+" is gone", func() error {
+				entries, _, err := c.consul.Catalog().Service("fairway_"+name, "", nil)
+				if err == nil && len(entries) > 0 {
+					err = fmt.Errorf("%d instances", len(entries))
+				}
+				return err
+			})
+		}
+	})
 	step("C114 the only manager hands over and is demoted", func(c *cluster) {
 		// The frontend has no task of shop, so that none moves with the roles.
 		c.steady(workers, func() {
@@ -173,6 +200,60 @@ func (c *cluster) shop(nodes []string, host string) {
 		}
 		return nil
 	})
+}
+
+// reachable waits until Consul has exactly the tasks of a service that run, one on each application
+// node, where Docker says that they can be reached: a port of the node, or an address on the network inner.
+func (c *cluster) reachable(service string) {
+	c.t.Helper()
+	testbed.Eventually(c.t, time.Minute, "tasks of "+service, func() error {
+		var want, got []string
+		tasks := c.containers(service)
+		for _, task := range tasks {
+			row, err := c.row(task)
+			if err != nil {
+				return err
+			}
+			want = append(want, row+" passing")
+		}
+		if len(tasks) != len(appNodes) {
+			return fmt.Errorf("%d tasks", len(tasks))
+		}
+		entries, _, err := c.consul.Health().Service("fairway_"+service, "", false, nil)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			got = append(got, fmt.Sprintf("%s %s:%d %s", e.Service.ID, e.Service.Address, e.Service.Port, e.Checks.AggregatedStatus()))
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(want, got) {
+			return fmt.Errorf("they are %q, Consul has %q", want, got)
+		}
+		return nil
+	})
+}
+
+// row is the ID and the address that a task must have in Consul.
+func (c *cluster) row(task container) (string, error) {
+	said := map[string]string{}
+	for what, args := range map[string][]string{
+		"name":  {"inspect", "-f", `{{index .Config.Labels "com.docker.swarm.task.name"}}`, task.id},
+		"inner": {"inspect", "-f", `{{with .NetworkSettings.Networks.inner}}{{.IPAddress}}{{end}}`, task.id},
+		"port":  {"inspect", "-f", `{{range index .NetworkSettings.Ports "8080/tcp"}}{{.HostPort}} {{end}}`, task.id},
+	} {
+		out, err := c.try(append([]string{"docker", task.node}, args...)...)
+		if err != nil {
+			return "", err
+		}
+		said[what] = out
+	}
+	at := said["inner"] + ":8080"
+	if port, _, _ := strings.Cut(said["port"], " "); port != "" { // once for each family
+		at = c.address(task.node) + ":" + port
+	}
+	return fmt.Sprintf("%s:%s:8080 %s", task.node, said["name"], at), nil
 }
 
 // steady does something and looks at the catalog all the while: one passing instance of shop on each
