@@ -78,8 +78,10 @@ func TestSwarm(t *testing.T) {
 			"dnsrr":  {"--network", "other", "--network", "inner", "--container-label", "fairway.network=inner", "--endpoint-mode", "dnsrr"},
 		}
 		for name, args := range tasks {
-			c.docker("cluster-master", slices.Concat([]string{"service", "create", "--detach", "--quiet", "--name", "fairway_" + name,
-				"--mode", "global", "--constraint", "node.labels.instance!=entrypoint", "--no-resolve-image"}, args,
+			c.docker("cluster-master", slices.Concat([]string{
+				"service", "create", "--detach", "--quiet", "--name", "fairway_" + name,
+				"--mode", "global", "--constraint", "node.labels.instance!=entrypoint", "--no-resolve-image",
+			}, args,
 				[]string{"fairway/web", "-drain", "100ms"})...)
 		}
 		for name := range tasks {
