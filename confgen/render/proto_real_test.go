@@ -168,7 +168,8 @@ func TestFastCGI(t *testing.T) {
 		}))
 	}()
 	s := catalog(t, `php n `+l.Addr().String()+` passing 1 fairway-host=a.com fairway-proto=fcgi fairway-headers-request=X-A:b
-own n `+l.Addr().String()+` passing 2 fairway-host=own.com fairway-proto=fcgi fairway-fcgi-root=/srv/app`)
+own n `+l.Addr().String()+` passing 2 fairway-host=own.com fairway-proto=fcgi fairway-fcgi-root=/srv/app/
+jail n `+l.Addr().String()+` passing 3 fairway-host=jail.com fairway-proto=fcgi fairway-fcgi-root=/`)
 	each(t, func(t *testing.T, proxy int, dir string) {
 		address := start(t, proxy, dir, viewFor(t, proxy, s, dir))
 		for _, c := range []struct{ host, request, want string }{
@@ -176,6 +177,7 @@ own n `+l.Addr().String()+` passing 2 fairway-host=own.com fairway-proto=fcgi fa
 			{"a.com", "GET /x/y.php?q=1", "GET /x/y.php?q=1|/var/www/html/x/y.php|/var/www/html|\"\"|127.0.0.1|b"},
 			{"a.com", "POST /x.php/info", "POST /x.php/info|/var/www/html/x.php|/var/www/html|\"body\"|127.0.0.1|b"},
 			{"own.com", "GET /i.php", "GET /i.php|/srv/app/i.php|/srv/app|\"\"|127.0.0.1|"},
+			{"jail.com", "GET /i.php", "GET /i.php|//i.php|/|\"\"|127.0.0.1|"},
 		} {
 			body := ""
 			if strings.HasPrefix(c.request, "POST") {

@@ -140,7 +140,9 @@ func readRoot(r reading, value string) error {
 			return fmt.Errorf("%q is not allowed in a folder", c)
 		}
 	}
-	r.Root = strings.TrimSuffix(value, "/")
+	if r.Root = value; value != "/" { // which is where php-fpm with a chroot has its scripts
+		r.Root = strings.TrimSuffix(value, "/")
+	}
 	return nil
 }
 
