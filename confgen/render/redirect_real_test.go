@@ -49,6 +49,8 @@ func TestRedirects(t *testing.T) {
 	s := catalog(t, `
 fixed n DEAD critical 1 fairway-host=fixed.com "fairway-redirect=302 https://new.com/100%25?q=$host&x='1'#top"
 path n DEAD passing 1 fairway-host=path.com "fairway-redirect=301 /else"
+keeps n DEAD passing 7 fairway-host=keeps.com "fairway-redirect=307 /else"
+stays n DEAD passing 8 fairway-host=stays.com "fairway-redirect=308 /else"
 main n ADDRESS passing 2 fairway-host=main.com fairway-path=/app "fairway-redirect-from=www.main.com,*.old.com,~^re[0-9]\\.com$"
 safe n ADDRESS passing 3 fairway-host=safe.com,*.safe.com fairway-path=/app fairway-tls=redirect "fairway-hsts=max-age=60; includeSubDomains"
 only n ADDRESS passing 4 fairway-host=only.com fairway-tls=only
@@ -68,6 +70,8 @@ both n ADDRESS passing 6 fairway-host=both.com fairway-tls=on "fairway-headers-r
 			{"GET", "fixed.com", "/x?y", false, "302", "https://new.com/100%25?q=$host&x='1'#top"},
 			{"POST", "fixed.com", "/", true, "302", "https://new.com/100%25?q=$host&x='1'#top"},
 			{"GET", "path.com", "/", false, "301", "/else"},
+			{"POST", "keeps.com", "/", false, "307", "/else"},
+			{"POST", "stays.com", "/", false, "308", "/else"},
 			{"GET", "www.main.com", "/x%2fy?q=%20", false, "308", "http://main.com/x%2fy?q=%20"},
 			{"GET", "WWW.main.com:8080", "/x", false, "308", "http://main.com:8080/x"},
 			{"POST", "a.old.com", "/", true, "308", "https://main.com/"},
@@ -109,11 +113,11 @@ both n ADDRESS passing 6 fairway-host=both.com fairway-tls=on "fairway-headers-r
 
 // TestHSTS wants the header over TLS, once, whatever the service says, and never without TLS.
 func TestHSTS(t *testing.T) {
-	s := catalog(t, "web n ADDRESS passing 1 fairway-host=a.com fairway-hsts=max-age=60\nown n ADDRESS passing 1 fairway-host=b.com")
+	s := catalog(t, "web n ADDRESS passing 1 fairway-host=a.com fairway-hsts=max-age=60\nown n ADDRESS passing 1 fairway-host=b.com\noff n ADDRESS passing 2 fairway-host=c.com fairway-hsts=off")
 	each(t, func(t *testing.T, proxy int, dir string) {
 		v := secureView(t, proxy, s, dir)
 		address := start(t, proxy, dir, v)
-		for host, want := range map[string][]string{"a.com": {"max-age=60"}, "b.com": {"own"}} {
+		for host, want := range map[string][]string{"a.com": {"max-age=60"}, "b.com": {"own"}, "c.com": {"own"}} {
 			request := "GET / HTTP/1.1\r\nHost: " + host + "\r\nX-Say: Strict-Transport-Security\r\nConnection: close\r\n\r\n"
 			if got := sendTLS(t, v.Entrypoints[1].Port, request); fmt.Sprint(got.header.Values("Strict-Transport-Security")) != fmt.Sprint(want) {
 				t.Errorf("%s over TLS: %v", host, got.header)

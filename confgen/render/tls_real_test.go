@@ -299,6 +299,8 @@ func TestReencryption(t *testing.T) {
 	}
 	s := catalog(t, `
 public n `+secure("public", system, "public.com")+` passing 1 fairway-host=public.com fairway-proto=https
+system n `+secure("system", system, "system.com")+` passing 9 fairway-host=system.com fairway-proto=https fairway-backend-verify=system
+untold n `+secure("untold", inner, "untold.com")+` passing 10 fairway-host=untold.com fairway-proto=https fairway-backend-verify=system
 self n `+secure("self", inner, "self.com")+` passing 2 fairway-host=self.com fairway-proto=https
 named n `+secure("named", inner, "internal")+` passing 3 fairway-host=named.com,*.named.com fairway-proto=https fairway-backend-verify=inner fairway-backend-sni=internal
 host n `+secure("host", inner, "x.host.com")+` passing 4 fairway-host=*.host.com fairway-proto=https fairway-backend-verify=inner
@@ -315,7 +317,8 @@ strip n `+secure("strip", inner, "strip.com")+` passing 8 fairway-host=strip.com
 		v := storeView(t, proxy, s, st, dir)
 		address := start(t, proxy, dir, v)
 		for host, want := range map[string]string{
-			"public.com": "public\npublic.com sees nothing over HTTP/1.1\n", "self.com": "503", "named.com": "named\ninternal sees nothing over HTTP/1.1\n",
+			"public.com": "public\npublic.com sees nothing over HTTP/1.1\n", "self.com": "503", "untold.com": "503",
+			"system.com": "system\nsystem.com sees nothing over HTTP/1.1\n", "named.com": "named\ninternal sees nothing over HTTP/1.1\n",
 			"x.host.com": "host\nx.host.com sees nothing over HTTP/1.1\n", "y.host.com": "503", "wrong.com": "503", "none.com": "none\nnone.com sees nothing over HTTP/1.1\n",
 			"mutual.com": "mutual\nmutual.com sees front over HTTP/1.1\n", "strip.com": "strip\nstrip.com sees nothing over HTTP/1.1\n",
 		} {
