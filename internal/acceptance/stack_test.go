@@ -175,6 +175,7 @@ func story(t *testing.T, file, proxy string) {
 		c.scale(1)
 		c.answersFrom(1)
 	})
+	step("a certificate in a Swarm secret", func(c *cluster) { c.certificateInSecret(confgen[proxy]) })
 }
 
 // manager promotes or demotes app-server-1 and returns when Swarm knows it in its new role.
