@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -381,6 +382,7 @@ func TestSecrets_areNowhere(t *testing.T) {
 	w := newWorld(t)
 	w.run("web", "-e", "DB_PASSWORD="+secret, "-l", "other.secret="+secret, "-e", "SERVICE_a.b="+secret,
 		"-e", "SERVICE_CHECK_HTTP=/", "-e", "SERVICE_CHECK_HEADER=broken "+secret, "web")
+	w.run("keyed", "-e", "SERVICE_CHECK_HTTP=/", "-e", "SERVICE_CHECK_INTERVAL=1s", "-e", "SERVICE_CHECK_HEADER=Authorization: Bearer "+secret, "web")
 	refuse := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "no", http.StatusInternalServerError)
 	}))
@@ -401,6 +403,22 @@ func TestSecrets_areNowhere(t *testing.T) {
 	for _, address := range []string{withPassword("http://" + w.consul.Addr), withPassword(refuse.URL), withPassword("http://127.0.0.1:1")} {
 		opt := func(o *Options) { o.Consul.Addresses, o.Consul.Token = []string{address}, token }
 		stop := w.start(opt)
+		if strings.Contains(address, w.consul.Addr) {
+			w.row(id("keyed"), passing)
+			list, _, err := w.consul.Client.Catalog().NodeServiceList(testNode, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checks, _, err := w.consul.Client.Health().Node(testNode, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			catalog, err := json.Marshal([]any{list, checks})
+			if err != nil {
+				t.Fatal(err)
+			}
+			look("the catalog", string(catalog))
+		}
 		testbed.Eventually(t, soon, "the address was asked", func() error {
 			text, err := w.readyz()
 			if err == nil && strings.Contains(text, "consul: not yet") {
@@ -430,7 +448,7 @@ func TestSecrets_areNowhere(t *testing.T) {
 		look("dry run", fmt.Sprint(out.String(), err))
 	}
 	look("the log", w.log.String())
-	if !strings.Contains(said.String(), "web 8080/tcp") || !strings.Contains(said.String(), "SERVICE_a.b") {
+	if !strings.Contains(said.String(), "web 8080/tcp") || !strings.Contains(said.String(), "keyed 8080/tcp") || !strings.Contains(said.String(), "SERVICE_a.b") {
 		t.Errorf("this proves nothing:\n%s", said)
 	}
 	for _, bad := range []string{"http://operator:" + password + "@:8500/x y", "ftp://operator:" + password + "@h"} {

@@ -441,7 +441,7 @@ func severalChecks(t *testing.T, c *Client, checked func(service.Status, string)
 func stripped(checks []service.Check) []service.Check {
 	checks = slices.Clone(checks)
 	for i := range checks {
-		checks[i].Local = service.Local{}
+		checks[i].Local, checks[i].Header = service.Local{}, service.ShownHeader(checks[i].Header)
 	}
 	return checks
 }

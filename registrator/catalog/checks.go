@@ -70,7 +70,7 @@ func parseSince(notes string) time.Time {
 }
 
 // putCheck writes an active check as Consul describes one, although registrator runs it: whoever
-// looks at the catalog sees what is asked, how often, and what came of it.
+// looks at the catalog sees what is asked, how often, and what came of it, but for secrets.
 func (c *Client) putCheck(row service.Registration, k service.Check) *api.TxnOp {
 	definition := api.HealthCheckDefinition{
 		Method: k.Method, TLSSkipVerify: k.SkipVerify, Interval: api.ReadableDuration(k.Interval), Timeout: api.ReadableDuration(k.Timeout),
@@ -79,7 +79,7 @@ func (c *Client) putCheck(row service.Registration, k service.Check) *api.TxnOp 
 	switch k.Kind {
 	case service.HTTP, service.HTTPS:
 		definition.HTTP = k.Target
-		if header, ok := service.ParseHeader(k.Header); ok && len(header) > 0 {
+		if header, ok := service.ParseHeader(service.ShownHeader(k.Header)); ok && len(header) > 0 {
 			definition.Header = header
 		}
 	case service.TCP:

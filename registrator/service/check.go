@@ -84,6 +84,9 @@ func (k Check) SameWay(other Check) bool {
 		return k.Kind == other.Kind && k.Fingerprint() == other.Fingerprint()
 	}
 	k.Local, k.Status, k.Output, k.CriticalSince = other.Local, other.Status, other.Output, other.CriticalSince
+	if k.Header == ShownHeader(other.Header) || ShownHeader(k.Header) == other.Header {
+		k.Header = other.Header
+	}
 	return k == other
 }
 
@@ -134,6 +137,24 @@ func ParseHeader(text string) (header map[string][]string, ok bool) {
 		header[name] = append(header[name], value)
 	}
 	return header, true
+}
+
+// notShown stands in the catalog for the value of a header.
+const notShown = "(not shown)"
+
+// ShownHeader is what everybody may read of a header as Check holds it: names, and values of none but
+// Host, since the others may be secrets.
+func ShownHeader(text string) string {
+	header, ok := ParseHeader(text)
+	if text == "" || !ok {
+		return text
+	}
+	for name, values := range header {
+		if name != "Host" {
+			header[name] = slices.Repeat([]string{notShown}, len(values))
+		}
+	}
+	return FormatHeader(header)
 }
 
 // notInToken tells what may not stand in the name of a header (RFC 9110, section 5.6.2).
