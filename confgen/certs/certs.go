@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -317,8 +318,13 @@ func byName(files []file) map[string][]file {
 	return m
 }
 
+// stampOfFile is what changes with a file, or with who may read it.
 func stampOfFile(info os.FileInfo) string {
-	return fmt.Sprintf("%d %d %v", info.Size(), info.ModTime().UnixNano(), info.Mode())
+	stamp := fmt.Sprintf("%d %d %v", info.Size(), info.ModTime().UnixNano(), info.Mode())
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		stamp += fmt.Sprintf(" %d:%d", sys.Uid, sys.Gid)
+	}
+	return stamp
 }
 
 func stampOf(files []file, faults []Fault) string {
