@@ -224,6 +224,10 @@ func TestValidate(t *testing.T) {
 		"a name is of":              func(v *render.View) { v.Entrypoints[0].Name = "we b" },
 		"not an IP address":         func(v *render.View) { v.Entrypoints[0].Address = "localhost" },
 		"from 1 to 65535":           func(v *render.View) { v.Entrypoints[0].Port = 0 },
+		"stats: that name is taken": func(v *render.View) { v.Entrypoints[0].Name = "stats" },
+		"tcp-80: that name is":      func(v *render.View) { v.Entrypoints[0].Name = "tcp-80" },
+		"web-next: that name is":    func(v *render.View) { v.Entrypoints[0].Name = "web-next" },
+		"to-here: that name is":     func(v *render.View) { v.Entrypoints[0].Name = "web-to-here" },
 		"declared twice":            func(v *render.View) { v.Entrypoints = append(v.Entrypoints, v.Entrypoints[0]) },
 		"no entrypoint is declared": func(v *render.View) { v.Entrypoints = nil },
 	} {

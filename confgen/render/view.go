@@ -128,6 +128,10 @@ func numbers(version string) []int {
 
 var entrypointName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
+// takenName matches what would give an entrypoint's section of haproxy.cfg the name of another, which
+// HAProxy refuses, from 3.3 on of any two.
+var takenName = regexp.MustCompile(`^(stats|not-found|tcp-[0-9]+|.*-(next|here))$`)
+
 // Validate says everything that is wrong with a view's settings and entrypoints at once.
 func (v View) Validate() error {
 	var errs []error
@@ -150,6 +154,7 @@ func (v View) Validate() error {
 	seen := make(map[string]bool)
 	for _, e := range v.Entrypoints {
 		say(!entrypointName.MatchString(e.Name), "entrypoint %q: a name is of a-z, 0-9 and -", e.Name)
+		say(takenName.MatchString(e.Name), "entrypoint %s: that name is taken: stats, not-found, tcp-PORT and all that end with -next or -here are sections of the configuration's own; choose another", e.Name)
 		say(seen[e.Name], "entrypoint %s is declared twice", e.Name)
 		seen[e.Name] = true
 		_, err := netip.ParseAddr(e.Address)
