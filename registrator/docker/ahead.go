@@ -11,8 +11,11 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// errLate says that an answer is awaited no longer by those who have other containers to look at.
-var errLate = errors.New("docker does not answer")
+// Answers are awaited no longer by those who have other containers to look at.
+var (
+	errLate = errors.New("docker does not answer")
+	errBusy = fmt.Errorf("%w", errLate) // with so many that it was not even asked about another
+)
 
 // reading is one container being read. It outlives the pass that began it where the engine takes its
 // time: the next one finds what it brought.
@@ -29,8 +32,10 @@ type reading struct {
 func (c *Client) begin(ctx context.Context, id string, begun stamp) *reading {
 	r := &reading{begun: begun, done: make(chan struct{})}
 	engine := c.engine.Load()
+	c.reading.Add(1)
 	go func() {
 		defer close(r.done)
+		defer c.reading.Add(-1)
 		limited, cancel := context.WithTimeout(ctx, inspectTimeout)
 		defer cancel()
 		r.doc, r.tags, r.err = read(limited, engine, id)
@@ -107,18 +112,22 @@ func (c *Client) readAhead(ctx context.Context, hot map[string]bool, begun stamp
 }
 
 // inspect returns what the engine says of an entry's container. One that makes others wait does so
-// once: it is read in the background then, until its answers come in time again.
+// once: it is read in the background then, a few at a time, until its answers come in time again.
 func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead, now stamp) (*reading, error) {
 	id, r, patience := e.container.ID, e.late, c.patience()
 	if e.slow {
 		patience = 0
 	}
+	e.late = nil
 	if r == nil || r.over() && r.err == nil && !c.memory.fresh(id, r.begun) {
-		if r = ahead[id]; r == nil {
+		r = ahead[id]
+		if r == nil && e.slow && c.reading.Load() >= inspectParallel {
+			return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, errBusy)
+		}
+		if r == nil {
 			r = c.begin(ctx, id, now)
 		}
 	}
-	e.late = nil
 	if !r.wait(ctx, patience) {
 		e.late, e.slow = r, true
 		return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, errLate)

@@ -58,6 +58,8 @@ type Client struct {
 	engine atomic.Pointer[client.Client]
 	memory *memory
 
+	reading atomic.Int32 // how many containers are being read
+
 	// Only Containers and Glance use these, and neither is run beside the other or itself.
 	known   map[string]*entry
 	listed  stamp           // of the last listing

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -155,7 +156,7 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 // looked after soon.
 func (e *entry) fail(err error, read stamp) {
 	e.err, e.read = err, read
-	if e.late == nil {
+	if e.late == nil && !errors.Is(err, errBusy) {
 		e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
 		e.retryAt = time.Now().Add(e.retry)
 		return

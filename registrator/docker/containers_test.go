@@ -265,6 +265,38 @@ func TestContainers_C97_oneHangingInspectDoesNotStopTheOthers(t *testing.T) {
 	})
 }
 
+// TestContainers_C97_anEngineThatHangsIsNotStormed: it is asked for a few at a time, however many do not
+// answer, and for all of them in the end.
+func TestContainers_C97_anEngineThatHangsIsNotStormed(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	for i := range 5 * inspectParallel {
+		f.hanging[f.add(fmt.Sprint("c", i), "10000")] = true
+	}
+	c := f.client(Options{})
+	f.watch(c)
+	listing(t, c)
+	f.with(func() { f.mostAsked = 0 })
+	for until := time.Now().Add(inspectTimeout); time.Now().Before(until); {
+		time.Sleep(listing(t, c).Again)
+	}
+	f.with(func() {
+		// Those of the first listing have as long as an inspect may take, and this waited for some of it.
+		if most := int(inspectTimeout/inspectPatience) * inspectParallel; f.mostAsked > most {
+			t.Errorf("%d inspects at once, want %d at most", f.mostAsked, most)
+		}
+		clear(f.hanging)
+	})
+	testbed.Eventually(t, 10*inspectTimeout, "all are read", func() error {
+		l := listing(t, c)
+		if len(l.Failed) > 0 {
+			time.Sleep(l.Again)
+			return fmt.Errorf("%d are not", len(l.Failed))
+		}
+		return nil
+	})
+}
+
 // TestContainers_aLateAnswerIsNotNews: what came late may be from before the container changed.
 func TestContainers_aLateAnswerIsNotNews(t *testing.T) {
 	t.Parallel()

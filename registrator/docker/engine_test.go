@@ -42,6 +42,8 @@ type fakeEngine struct {
 	down       bool
 	hold       chan struct{} // where not nil, a listing is answered when it is closed
 
+	asked, mostAsked int // inspects on their way, and the most of them at once
+
 	holdInspect chan struct{} // the same for an inspect
 	holdAnswer  chan struct{} // the same, when it is known what the answer is
 }
@@ -227,6 +229,9 @@ func (f *fakeEngine) inspect(w http.ResponseWriter, r *http.Request, id string) 
 		name = strings.TrimPrefix(c.Name, "/")
 		f.inspects[name]++
 	}
+	f.asked++
+	f.mostAsked = max(f.mostAsked, f.asked)
+	defer f.with(func() { f.asked-- })
 	status, hang, gone, hold, late := f.failing[id], f.hanging[id], f.unlisted[id], f.holdInspect, f.holdAnswer
 	f.mu.Unlock()
 	if hold != nil {
