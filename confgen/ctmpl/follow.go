@@ -196,7 +196,7 @@ func (f *Follower) poll(ctx context.Context, q Query) {
 	case <-ctx.Done():
 		return
 	}
-	value, _, err := q.fetch(f.client, (&api.QueryOptions{}).WithContext(ctx))
+	value, _, err := q.fetch(f.client, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 	<-f.polls
 	if err != nil {
 		f.failed(ctx, q, err)

@@ -11,35 +11,45 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// Answers are awaited no longer by those who have other containers to look at.
-var (
-	errLate = errors.New("docker does not answer")
-	errBusy = fmt.Errorf("%w", errLate) // with so many that it was not even asked about another
-)
+// errLate says that an answer is awaited no longer by those who have other containers to look at.
+var errLate = errors.New("docker does not answer")
 
 // reading is one container being read. It outlives the pass that began it where the engine takes its
-// time: the next one finds what it brought.
+// time: a later one finds what it brought.
 type reading struct {
-	begun stamp // what is done to the container after that, it does not show
-	done  chan struct{}
+	asked time.Time
+	line  string // of the listing at that time, where there was one
 
-	doc  container.InspectResponse // these are there when done is closed
-	tags []string                  // of the image
-	err  error
+	done chan struct{}
+
+	// These are there when done is closed.
+	begun stamp // what was done to the container after that, it does not show
+	took  time.Duration
+	doc   container.InspectResponse
+	tags  []string // of the image
+	err   error
 }
 
-// begin reads a container.
-func (c *Client) begin(ctx context.Context, id string, begun stamp) *reading {
-	r := &reading{begun: begun, done: make(chan struct{})}
+// begin reads a container; in the background it waits until few others are being read there.
+func (c *Client) begin(id, line string, background bool) *reading {
+	r := &reading{asked: time.Now(), line: line, done: make(chan struct{})}
 	engine := c.engine.Load()
-	c.reading.Add(1)
 	go func() {
 		defer close(r.done)
-		defer c.reading.Add(-1)
-		limited, cancel := context.WithTimeout(ctx, inspectTimeout)
+		if background {
+			select {
+			case c.slots <- struct{}{}:
+				defer func() { <-c.slots }()
+			case <-c.closed.Done():
+			}
+		}
+		ctx, cancel := context.WithTimeout(c.closed, inspectTimeout)
 		defer cancel()
-		r.doc, r.tags, r.err = read(limited, engine, id)
-		if errors.Is(r.err, context.DeadlineExceeded) && ctx.Err() == nil {
+		began := time.Now()
+		r.begun = c.memory.now()
+		r.doc, r.tags, r.err = read(ctx, engine, id)
+		r.took = time.Since(began)
+		if errors.Is(r.err, context.DeadlineExceeded) {
 			r.err = errLate
 		}
 	}()
@@ -77,12 +87,13 @@ func (r *reading) over() bool {
 	}
 }
 
-// wait returns whether a reading is over after patience at the latest.
+// wait returns whether a reading is over. It waits until that has patience after it was asked for.
 func (r *reading) wait(ctx context.Context, patience time.Duration) bool {
-	if r.over() || patience == 0 {
+	rest := time.Until(r.asked.Add(patience))
+	if r.over() || rest <= 0 {
 		return r.over()
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(rest)
 	defer timer.Stop()
 	select {
 	case <-r.done:
@@ -92,6 +103,11 @@ func (r *reading) wait(ctx context.Context, patience time.Duration) bool {
 	return r.over()
 }
 
+// outdated reports whether more has happened to a container than a reading that is over shows.
+func (c *Client) outdated(id string, r *reading) bool {
+	return !errdefs.IsNotFound(r.err) && c.memory.changedSince(id, r.begun)
+}
+
 // ahead is what is read while the listing is still on its way: containers that events named will
 // most likely have to be inspected, and their answers take as long as the listing does.
 type ahead map[string]*reading
@@ -99,43 +115,41 @@ type ahead map[string]*reading
 // readAhead begins to read the containers that changed (and whether they started), a few at a
 // time. Only such as run are asked for: the engine answers for one that is just being started when
 // that is done, and no sooner.
-func (c *Client) readAhead(ctx context.Context, hot map[string]bool, begun stamp) ahead {
+func (c *Client) readAhead(hot map[string]bool) ahead {
 	readings := ahead{}
 	for id, started := range hot {
 		e := c.known[id]
-		if !started && e == nil || len(readings) == inspectParallel || e != nil && e.late != nil {
+		if !started && e == nil || len(readings) == inspectParallel || e != nil && e.slow {
 			continue
 		}
-		readings[id] = c.begin(ctx, id, begun)
+		readings[id] = c.begin(id, "", false)
 	}
 	return readings
 }
 
-// inspect returns what the engine says of an entry's container. One that makes others wait does so
-// once: it is read in the background then, a few at a time, until its answers come in time again.
-func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead, now stamp) (*reading, error) {
+// inspect returns what the engine says of an entry's container, which a line of the listing is about.
+// One that makes others wait does so once: it is read in the background then, until its answers come
+// in time again.
+func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead, line string) (*reading, error) {
 	id, r, patience := e.container.ID, e.late, c.patience()
+	if r == nil || r.over() && c.outdated(id, r) {
+		if r = ahead[id]; r == nil {
+			r = c.begin(id, line, e.slow)
+		}
+		r.line = line
+	}
 	if e.slow {
-		patience = 0
+		patience = slowPatience
 	}
 	e.late = nil
-	if r == nil || r.over() && r.err == nil && !c.memory.fresh(id, r.begun) {
-		r = ahead[id]
-		if r == nil && e.slow && c.reading.Load() >= inspectParallel {
-			return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, errBusy)
-		}
-		if r == nil {
-			r = c.begin(ctx, id, now)
-		}
-	}
 	if !r.wait(ctx, patience) {
 		e.late, e.slow = r, true
 		return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, errLate)
 	}
+	e.slow = r.took > inspectPatience
 	if r.err != nil {
 		return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, r.err)
 	}
-	e.slow = false
 	return r, nil
 }
 

@@ -35,6 +35,8 @@ const (
 	inspectTimeout = 3 * time.Second
 	// inspectPatience is how long a pass waits for one container at most, and for that once.
 	inspectPatience = time.Second
+	// slowPatience is the same for one that others have waited for before.
+	slowPatience = 20 * time.Millisecond
 	// inspectParallel is how many containers are inspected at a time.
 	inspectParallel = 8
 )
@@ -58,7 +60,9 @@ type Client struct {
 	engine atomic.Pointer[client.Client]
 	memory *memory
 
-	reading atomic.Int32 // how many containers are being read
+	closed context.Context //nolint:containedctx // It ends what outlives the calls that began it.
+	close  context.CancelFunc
+	slots  chan struct{} // of what is read in the background
 
 	// Only Containers and Glance use these, and neither is run beside the other or itself.
 	known   map[string]*entry
@@ -78,7 +82,9 @@ func New(opt Options) (*Client, error) {
 		memory:  newMemory(),
 		known:   map[string]*entry{},
 		ingress: map[string]bool{},
+		slots:   make(chan struct{}, inspectParallel),
 	}
+	c.closed, c.close = context.WithCancel(context.Background())
 	engine, err := c.dial()
 	if err != nil {
 		return nil, err
@@ -87,8 +93,9 @@ func New(opt Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes idle connections.
+// Close ends what is read in the background, and closes idle connections.
 func (c *Client) Close() {
+	c.close()
 	if err := c.engine.Load().Close(); err != nil {
 		return // closing idle connections has no failure that anybody could act on
 	}

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,6 +25,7 @@ const (
 
 	failedRetryMin = 250 * time.Millisecond
 	failedRetryMax = 30 * time.Second
+	lateRetryMax   = 2 * time.Second // while an answer is still awaited
 )
 
 // Listing is what runs on this node at one moment.
@@ -67,7 +67,7 @@ type entry struct {
 // is known of any container.
 func (c *Client) Containers(ctx context.Context) (Listing, error) {
 	read, hot := c.memory.list() // before the listing: what happens from here on makes it stale
-	ahead := c.readAhead(ctx, hot, read)
+	ahead := c.readAhead(hot)
 	summaries, err := c.list(ctx)
 	if err != nil {
 		return Listing{}, err
@@ -131,7 +131,7 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 	for _, s := range due {
 		e := c.known[s.ID]
 		group.Go(func() error {
-			r, err := c.inspect(ctx, e, ahead, read)
+			r, err := c.inspect(ctx, e, ahead, fingerprint(s))
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -140,7 +140,7 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 			case err != nil:
 				e.fail(err, read)
 			default:
-				c.take(e, r, fingerprint(s))
+				c.take(e, r)
 			}
 			return nil
 		})
@@ -153,19 +153,19 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 }
 
 // fail keeps what was last known and puts the next try off, longer each time; one that is under way is
-// looked after soon.
+// looked after meanwhile.
 func (e *entry) fail(err error, read stamp) {
 	e.err, e.read = err, read
-	if e.late == nil && !errors.Is(err, errBusy) {
-		e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
-		e.retryAt = time.Now().Add(e.retry)
+	if e.late != nil {
+		e.retryAt = time.Now().Add(min(max(time.Since(e.late.asked)/2, failedRetryMin), lateRetryMax))
 		return
 	}
-	e.retryAt = time.Now().Add(failedRetryMin)
+	e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
+	e.retryAt = time.Now().Add(e.retry)
 }
 
-// take brings an entry up to date with what was read of its container, and what the listing said then.
-func (c *Client) take(e *entry, r *reading, summary string) {
+// take brings an entry up to date with what was read of its container.
+func (c *Client) take(e *entry, r *reading) {
 	e.container = convert(r.doc, c.ingress)
 	e.container.RepoTags = r.tags
 	if c.opt.KeepInspect {
@@ -175,7 +175,7 @@ func (c *Client) take(e *entry, r *reading, summary string) {
 	e.run.stopSignal, e.run.stopTimeout = stopSettings(r.doc.Config)
 	e.run.started = parseTime(r.doc.State.StartedAt)
 	e.unbound = unbound(e.container)
-	e.read, e.at, e.summary, e.err, e.retry = r.begun, time.Now(), summary, nil, 0
+	e.read, e.at, e.summary, e.err, e.retry = r.begun, time.Now(), r.line, nil, 0
 }
 
 // learnNetworks finds out which networks are Swarm's routing mesh, which may bear any name. Only

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,7 +20,9 @@ import (
 
 func listing(t *testing.T, c *Client) Listing {
 	t.Helper()
-	l, err := c.Containers(t.Context())
+	ctx, over := context.WithCancel(t.Context()) // as that of a pass ends with it
+	defer over()
+	l, err := c.Containers(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,6 +268,62 @@ func TestContainers_C97_oneHangingInspectDoesNotStopTheOthers(t *testing.T) {
 	})
 }
 
+// TestContainers_C97_aSlowContainerIsRead, whether events are followed or not, and though an inspect of it
+// always takes longer than others wait.
+func TestContainers_C97_aSlowContainerIsRead(t *testing.T) {
+	for name, follow := range map[string]bool{"followed": true, "without a stream": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeEngine(t)
+			a := f.add("a", "10000")
+			f.slow = map[string]time.Duration{a: inspectPatience + 200*time.Millisecond}
+			c := f.client(Options{})
+			woken := make(<-chan struct{})
+			if follow {
+				woken = f.watch(c)
+			}
+			testbed.Eventually(t, 3*inspectTimeout, "it is read", func() error {
+				l := listing(t, c)
+				if len(l.Failed) > 0 {
+					time.Sleep(l.Again)
+					return l.Failed["a"]
+				}
+				return nil
+			})
+			if follow { // else all is read at every look
+				f.act(woken, a, nil, containerEvent(events.ActionUpdate, a))
+			}
+			started := time.Now()
+			if l := listing(t, c); l.Failed["a"] == nil || time.Since(started) >= inspectPatience {
+				t.Error("it was waited for again")
+			}
+		})
+	}
+}
+
+// TestContainers_C97_anEventEndsTheWaitAfterAHang: what is tried again only in a while is read as soon as
+// something happens to it.
+func TestContainers_C97_anEventEndsTheWaitAfterAHang(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	c := f.client(Options{})
+	woken := f.watch(c)
+	f.with(func() { f.hanging[a] = true })
+	listing(t, c)
+	<-c.known[a].late.done // the engine will not say anything any more, and nobody has seen that yet
+	c.known[a].retry = failedRetryMax
+	f.with(func() { f.hanging[a] = false })
+	f.act(woken, a, nil, containerEvent(events.ActionStart, a))
+	testbed.Eventually(t, inspectTimeout, "it is read", func() error {
+		if l := listing(t, c); len(l.Failed) > 0 {
+			time.Sleep(l.Again)
+			return l.Failed["a"]
+		}
+		return nil
+	})
+}
+
 // TestContainers_C97_anEngineThatHangsIsNotStormed: it is asked for a few at a time, however many do not
 // answer, and for all of them in the end.
 func TestContainers_C97_anEngineThatHangsIsNotStormed(t *testing.T) {
@@ -281,8 +340,8 @@ func TestContainers_C97_anEngineThatHangsIsNotStormed(t *testing.T) {
 		time.Sleep(listing(t, c).Again)
 	}
 	f.with(func() {
-		// Those of the first listing have as long as an inspect may take, and this waited for some of it.
-		if most := int(inspectTimeout/inspectPatience) * inspectParallel; f.mostAsked > most {
+		// Those of the first listing have as long as an inspect may take, and it waited for some of it.
+		if most := int(inspectTimeout/inspectPatience)*inspectParallel + inspectParallel; f.mostAsked > most {
 			t.Errorf("%d inspects at once, want %d at most", f.mostAsked, most)
 		}
 		clear(f.hanging)

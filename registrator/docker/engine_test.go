@@ -31,6 +31,7 @@ type fakeEngine struct {
 	inspects   map[string]int
 	failing    map[string]int // inspect answers this status
 	hanging    map[string]bool
+	slow       map[string]time.Duration // how long an inspect takes
 	imagesHang bool
 	unlisted   map[string]bool // listed, but gone when inspected
 	networks   []network.Summary
@@ -232,11 +233,13 @@ func (f *fakeEngine) inspect(w http.ResponseWriter, r *http.Request, id string) 
 	f.asked++
 	f.mostAsked = max(f.mostAsked, f.asked)
 	defer f.with(func() { f.asked-- })
+	slow := f.slow[id]
 	status, hang, gone, hold, late := f.failing[id], f.hanging[id], f.unlisted[id], f.holdInspect, f.holdAnswer
 	f.mu.Unlock()
 	if hold != nil {
 		<-hold
 	}
+	time.Sleep(slow)
 	switch {
 	case c == nil || gone:
 		http.Error(w, `{"message":"No such container"}`, http.StatusNotFound)

@@ -41,7 +41,7 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 	if !sure {
 		return Listing{}, Unclear
 	}
-	ahead := c.readAhead(ctx, hot, read)
+	ahead := c.readAhead(hot)
 	if len(ahead) == 0 {
 		return Listing{}, Still
 	}
@@ -66,7 +66,7 @@ func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stam
 	if known != nil {
 		*e = *known
 	}
-	r, err := c.inspect(ctx, e, ahead, read)
+	r, err := c.inspect(ctx, e, ahead, "")
 	switch {
 	case errdefs.IsNotFound(err):
 		delete(c.known, id)
@@ -80,7 +80,7 @@ func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stam
 	case !c.knowsNetworks(r.doc):
 		return false
 	}
-	c.take(e, r, "") // what the listing says of it is not known, so that the next one has it read again
+	c.take(e, r) // what the listing says of it is not known, so that the next one has it read again
 	if e.listed {
 		c.known[id] = e
 	} else {

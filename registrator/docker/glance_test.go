@@ -22,7 +22,9 @@ import (
 // glances wants a glance that is clear, and returns it.
 func glances(t *testing.T, c *Client) Listing {
 	t.Helper()
-	l, sight := c.Glance(t.Context())
+	ctx, over := context.WithCancel(t.Context())
+	defer over()
+	l, sight := c.Glance(ctx)
 	if sight != Clear {
 		t.Fatalf("a glance is %d", sight)
 	}
@@ -35,7 +37,9 @@ func glances(t *testing.T, c *Client) Listing {
 // looks wants a glance not to be clear, and a listing in its place.
 func looks(t *testing.T, c *Client, want Sight) Listing {
 	t.Helper()
-	if l, sight := c.Glance(t.Context()); sight != want {
+	ctx, over := context.WithCancel(t.Context())
+	defer over()
+	if l, sight := c.Glance(ctx); sight != want {
 		t.Errorf("a glance is %d, want %d: %+v", sight, want, l)
 	}
 	return listing(t, c)

@@ -142,6 +142,21 @@ func (m *memory) fresh(id string, read stamp) bool {
 	return m.live && read.epoch == m.epoch && m.changed[id] <= read.clock
 }
 
+// now is a stamp for something that begins to be read.
+func (m *memory) now() stamp {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stamp()
+}
+
+// changedSince reports whether something is known to have happened to a container, or may have, since a
+// reading of it began. Without a stream nobody knows, and nothing that is read would ever be taken.
+func (m *memory) changedSince(id string, read stamp) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return read.epoch != m.epoch || m.changed[id] > read.clock
+}
+
 // run is what is known of a container's present run.
 type run struct {
 	started     time.Time

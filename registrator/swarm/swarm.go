@@ -63,7 +63,7 @@ func (k Keys) Services() map[string]*service.SwarmService {
 func (c *Client) Read(ctx context.Context) (Keys, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	keys, _, err := c.list((&api.QueryOptions{}).WithContext(ctx))
+	keys, _, err := c.list((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 	return keys, err
 }
 
