@@ -63,6 +63,7 @@ func run(ctx context.Context, opt Options, d *daemon.Daemon) error {
 
 func (p *program) run(ctx context.Context) error {
 	var err error
+	p.opt.Docker.Late = p.wake.Now
 	if p.docker, err = docker.New(p.opt.Docker); err != nil {
 		return daemon.Usagef("%w", err)
 	}

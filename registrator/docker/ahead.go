@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -14,11 +15,33 @@ import (
 // errLate says that an answer is awaited no longer by those who have other containers to look at.
 var errLate = errors.New("docker does not answer")
 
+// pace is how fast the engine answered for a container when it was last asked.
+type pace int
+
+const (
+	prompt  pace = iota // others can wait for it
+	slow                // it made others wait
+	hanging             // it did not answer at all
+)
+
+// lane is where containers of one pace are read in the background, few at a time: those that answer do
+// not queue behind those that never do.
+type lane chan struct{}
+
+func newLanes() map[pace]lane {
+	lanes := map[pace]lane{}
+	for p := prompt; p <= hanging; p++ {
+		lanes[p] = make(lane, inspectParallel)
+	}
+	return lanes
+}
+
 // reading is one container being read. It outlives the pass that began it where the engine takes its
-// time: a later one finds what it brought.
+// time: its end wakes a later one, which finds what it brought.
 type reading struct {
-	asked time.Time
-	line  string // of the listing at that time, where there was one
+	asked   time.Time
+	line    string      // of the listing at that time, where there was one
+	givenUp atomic.Bool // nobody waits for it, so that its end is news
 
 	done chan struct{}
 
@@ -30,16 +53,14 @@ type reading struct {
 	err   error
 }
 
-// begin reads a container; in the background it waits until few others are being read there.
-func (c *Client) begin(id, line string, background bool) *reading {
+// begin reads a container, when the lane has room; at once where there is none.
+func (c *Client) begin(id, line string, lane lane) *reading {
 	r := &reading{asked: time.Now(), line: line, done: make(chan struct{})}
-	engine := c.engine.Load()
 	go func() {
-		defer close(r.done)
-		if background {
+		if lane != nil {
 			select {
-			case c.slots <- struct{}{}:
-				defer func() { <-c.slots }()
+			case lane <- struct{}{}:
+				defer func() { <-lane }()
 			case <-c.closed.Done():
 			}
 		}
@@ -47,13 +68,28 @@ func (c *Client) begin(id, line string, background bool) *reading {
 		defer cancel()
 		began := time.Now()
 		r.begun = c.memory.now()
-		r.doc, r.tags, r.err = read(ctx, engine, id)
+		r.doc, r.tags, r.err = read(ctx, c.engine.Load(), id)
 		r.took = time.Since(began)
 		if errors.Is(r.err, context.DeadlineExceeded) {
 			r.err = errLate
 		}
+		close(r.done)
+		if r.givenUp.Load() && c.opt.Late != nil {
+			c.opt.Late()
+		}
 	}()
 	return r
+}
+
+// pace is what a reading that is over says of its container.
+func (r *reading) pace() pace {
+	switch {
+	case errors.Is(r.err, errLate):
+		return hanging
+	case r.took > inspectPatience:
+		return slow
+	}
+	return prompt
 }
 
 // read asks the engine for a container and, where an image may be named by its bare id, for its tags.
@@ -89,23 +125,23 @@ func (r *reading) over() bool {
 
 // wait returns whether a reading is over. It waits until that has patience after it was asked for.
 func (r *reading) wait(ctx context.Context, patience time.Duration) bool {
-	rest := time.Until(r.asked.Add(patience))
-	if r.over() || rest <= 0 {
-		return r.over()
+	if rest := time.Until(r.asked.Add(patience)); !r.over() && rest > 0 {
+		timer := time.NewTimer(rest)
+		defer timer.Stop()
+		select {
+		case <-r.done:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
 	}
-	timer := time.NewTimer(rest)
-	defer timer.Stop()
-	select {
-	case <-r.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	r.givenUp.Store(true) // before the last question, so that either this or its end sees the other
 	return r.over()
 }
 
-// outdated reports whether more has happened to a container than a reading that is over shows.
-func (c *Client) outdated(id string, r *reading) bool {
-	return !errdefs.IsNotFound(r.err) && c.memory.changedSince(id, r.begun)
+// outdated reports whether more has happened to a container than a reading that is over shows, by events
+// or by its line in the listing.
+func (c *Client) outdated(id, line string, r *reading) bool {
+	return c.memory.changedSince(id, r.begun) || r.line != "" && line != "" && r.line != line
 }
 
 // ahead is what is read while the listing is still on its way: containers that events named will
@@ -119,44 +155,58 @@ func (c *Client) readAhead(hot map[string]bool) ahead {
 	readings := ahead{}
 	for id, started := range hot {
 		e := c.known[id]
-		if !started && e == nil || len(readings) == inspectParallel || e != nil && e.slow {
+		if !started && e == nil || len(readings) == inspectParallel || e != nil && e.pace != prompt {
 			continue
 		}
-		readings[id] = c.begin(id, "", false)
+		readings[id] = c.begin(id, "", nil)
 	}
 	return readings
 }
 
+// hurry is that of a pass that has waited for one container in vain: it has a moment for each that
+// follows, or it would take as many seconds as there are such.
+type hurry struct{ atomic.Bool }
+
 // inspect returns what the engine says of an entry's container, which a line of the listing is about.
 // One that makes others wait does so once: it is read in the background then, until its answers come
-// in time again.
-func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead, line string) (*reading, error) {
-	id, r, patience := e.container.ID, e.late, c.patience()
-	if r == nil || r.over() && c.outdated(id, r) {
+// in time again. An answer that came late and is not the newest any more is thrown away, but not twice in a
+// row: of a container to which something happens all the time nothing would be known.
+func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead, line string, hurry *hurry) (*reading, error) {
+	id, r := e.container.ID, e.late
+	if r != nil && r.over() && c.outdated(id, line, r) {
+		e.pace = r.pace()
+		if e.overtaken && r.err == nil {
+			e.overtaken, e.late = false, c.begin(id, line, c.lanes[e.pace])
+			e.late.givenUp.Store(true)
+			return r, nil
+		}
+		e.overtaken, r = true, nil
+	}
+	patience, lane := c.patience(e, hurry)
+	if r == nil {
 		if r = ahead[id]; r == nil {
-			r = c.begin(id, line, e.slow)
+			r = c.begin(id, line, lane)
 		}
 		r.line = line
 	}
-	if e.slow {
-		patience = slowPatience
+	if e.late = nil; r.wait(ctx, patience) {
+		e.pace, e.overtaken = r.pace(), false
+		return r, r.err
 	}
-	e.late = nil
-	if !r.wait(ctx, patience) {
-		e.late, e.slow = r, true
-		return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, errLate)
+	if lane == nil {
+		hurry.Store(true)
 	}
-	e.slow = r.took > inspectPatience
-	if r.err != nil {
-		return nil, fmt.Errorf("inspect container %s: %w", e.container.Name, r.err)
-	}
-	return r, nil
+	e.late, e.pace = r, max(e.pace, slow)
+	return nil, errLate
 }
 
-// patience is how long a pass waits for one container.
-func (c *Client) patience() time.Duration {
-	if c.opt.Patient {
-		return inspectTimeout
+// patience is how long a pass waits for one container, and where that is read while it does not.
+func (c *Client) patience(e *entry, hurry *hurry) (time.Duration, lane) {
+	switch {
+	case c.opt.Patient:
+		return inspectTimeout, nil
+	case e.pace != prompt || hurry.Load():
+		return slowPatience, c.lanes[e.pace]
 	}
-	return inspectPatience
+	return inspectPatience, nil
 }

@@ -35,7 +35,7 @@ const (
 	inspectTimeout = 3 * time.Second
 	// inspectPatience is how long a pass waits for one container at most, and for that once.
 	inspectPatience = time.Second
-	// slowPatience is the same for one that others have waited for before.
+	// slowPatience is the same for one that others have waited for before, or for another in this pass.
 	slowPatience = 20 * time.Millisecond
 	// inspectParallel is how many containers are inspected at a time.
 	inspectParallel = 8
@@ -49,6 +49,7 @@ type Options struct {
 	Exited      bool          // list containers that have ended, too
 	KeepInspect bool          // fill Container.Inspect
 	Patient     bool          // wait for a slow container rather than look again: there is no next pass
+	Late        func()        // called when the answer is there that a pass did not wait for; nil for nobody
 	MaxAge      time.Duration // inspect again after this long even when nothing hinted at a change; zero for never
 }
 
@@ -62,7 +63,7 @@ type Client struct {
 
 	closed context.Context //nolint:containedctx // It ends what outlives the calls that began it.
 	close  context.CancelFunc
-	slots  chan struct{} // of what is read in the background
+	lanes  map[pace]lane // of what is read in the background
 
 	// Only Containers and Glance use these, and neither is run beside the other or itself.
 	known   map[string]*entry
@@ -82,7 +83,7 @@ func New(opt Options) (*Client, error) {
 		memory:  newMemory(),
 		known:   map[string]*entry{},
 		ingress: map[string]bool{},
-		slots:   make(chan struct{}, inspectParallel),
+		lanes:   newLanes(),
 	}
 	c.closed, c.close = context.WithCancel(context.Background())
 	engine, err := c.dial()

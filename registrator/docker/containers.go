@@ -25,16 +25,16 @@ const (
 
 	failedRetryMin = 250 * time.Millisecond
 	failedRetryMax = 30 * time.Second
-	lateRetryMax   = 2 * time.Second // while an answer is still awaited
 )
 
 // Listing is what runs on this node at one moment.
 type Listing struct {
 	Containers []service.Container // sorted by id
 
-	// Failed says of which containers nothing new could be learned, and why, by name. One that
-	// was read before is in Containers as it was last known; one that never was is there in state
-	// Unknown: it exists, and whatever is registered for it must stay.
+	// Failed says of which containers nothing new could be learned, and why, by name; of one whose
+	// answer is only late, when an inspect's whole time is over. One that was read before is in
+	// Containers as it was last known; one that never was is there in state Unknown: it exists, and
+	// whatever is registered for it must stay.
 	Failed map[string]error
 
 	// Again asks to look again after this long even when nothing wakes: a port is not bound yet,
@@ -53,10 +53,12 @@ type entry struct {
 	run     run
 	unbound bool
 
-	late *reading // one that did not answer in time, and may yet
-	slow bool     // its last answer did not come in time: nobody waits for the next
+	late      *reading // one that did not answer in time, and may yet
+	pace      pace
+	overtaken bool // the last late answer was not the newest any more
 
 	err     error         // of the last inspect
+	since   time.Time     // when it began that inspects fail or are late
 	retry   time.Duration // before it is tried again unless something hints at a change
 	retryAt time.Time
 }
@@ -84,6 +86,7 @@ func (c *Client) Containers(ctx context.Context) (Listing, error) {
 			e.container.Name = displayName(s)
 		}
 		known[s.ID] = e
+		e.notice(s)
 		if c.isDue(e, s, now) {
 			due = append(due, s)
 		}
@@ -112,11 +115,31 @@ func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
 	if !c.memory.fresh(s.ID, e.read) {
 		return true
 	}
-	if e.err != nil {
+	switch {
+	case e.late != nil:
+		return e.late.over()
+	case e.err != nil:
 		return !now.Before(e.retryAt)
 	}
 	aged := c.opt.MaxAge > 0 && now.Sub(e.at) >= c.opt.MaxAge
 	return aged || e.summary != fingerprint(s) || e.unbound && now.Sub(e.run.started) < unboundFor
+}
+
+// notice takes it from the listing that a container runs no more, which no inspect has told yet and one
+// that hangs will not.
+func (e *entry) notice(s container.Summary) {
+	state := service.State(s.State)
+	if e.late != nil && e.late.line == "" {
+		e.late.line = fingerprint(s)
+	}
+	if !alive(e.container.State) || !slices.Contains([]service.State{service.Exited, service.Restarting, service.Removing, service.Dead}, state) {
+		return
+	}
+	var word string
+	e.container.State, e.container.ExitCode = state, -1
+	if _, err := fmt.Sscanf(s.Status, "%s (%d)", &word, &e.container.ExitCode); err != nil { // "Exited (1) 5 seconds ago"
+		e.container.ExitCode = -1
+	}
 }
 
 // inspectAll reads the containers that are due, a few at a time. What fails is noted in the
@@ -126,12 +149,13 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 		return err
 	}
 	var gone sync.Map
+	var hurry hurry
 	var group errgroup.Group
 	group.SetLimit(inspectParallel)
 	for _, s := range due {
 		e := c.known[s.ID]
 		group.Go(func() error {
-			r, err := c.inspect(ctx, e, ahead, fingerprint(s))
+			r, err := c.inspect(ctx, e, ahead, fingerprint(s), &hurry)
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -152,17 +176,25 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 	return nil
 }
 
-// fail keeps what was last known and puts the next try off, longer each time; one that is under way is
-// looked after meanwhile.
+// fail keeps what was last known and puts the next try off, longer each time; one that is under way wakes
+// who gave it up.
 func (e *entry) fail(err error, read stamp) {
-	e.err, e.read = err, read
-	if e.late != nil {
-		e.retryAt = time.Now().Add(min(max(time.Since(e.late.asked)/2, failedRetryMin), lateRetryMax))
+	switch {
+	case e.err == nil && e.late != nil:
+		e.since = e.late.asked
+	case e.err == nil:
+		e.since = time.Now()
+	}
+	if e.err, e.read = err, read; e.late != nil {
 		return
 	}
 	e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
-	e.retryAt = time.Now().Add(e.retry)
+	e.retryAt = together(time.Now().Add(e.retry))
 }
+
+// together is a little before t, and the same for all times around, so that few passes look after many
+// containers.
+func together(t time.Time) time.Time { return t.Truncate(failedRetryMin) }
 
 // take brings an entry up to date with what was read of its container.
 func (c *Client) take(e *entry, r *reading) {
@@ -215,10 +247,7 @@ func (c *Client) listing(now time.Time) Listing {
 	l := Listing{Containers: make([]service.Container, 0, len(c.known)), Failed: map[string]error{}}
 	for _, id := range slices.Sorted(maps.Keys(c.known)) {
 		e := c.known[id]
-		if e.err != nil {
-			l.Failed[e.container.Name] = e.err
-			l.lookAgain(e.retryAt.Sub(now))
-		}
+		l.note(e, now)
 		running := e.container
 		if until, yes := c.memory.stopping(id, e.run, now); yes && alive(running.State) {
 			running.Stopping = true
@@ -230,6 +259,20 @@ func (c *Client) listing(now time.Time) Listing {
 		l.Containers = append(l.Containers, running)
 	}
 	return l
+}
+
+// note says of an entry what could not be learned.
+func (l *Listing) note(e *entry, now time.Time) {
+	if e.err == nil {
+		return
+	}
+	if e.late == nil {
+		l.lookAgain(e.retryAt.Sub(now))
+	} else if rest := together(e.since.Add(inspectTimeout)).Sub(now); rest > 0 {
+		l.lookAgain(rest)
+		return
+	}
+	l.Failed[e.container.Name] = fmt.Errorf("inspect container %s: %w", e.container.Name, e.err)
 }
 
 // lookAgain asks to look again after d at the latest.

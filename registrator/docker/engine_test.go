@@ -31,7 +31,7 @@ type fakeEngine struct {
 	inspects   map[string]int
 	failing    map[string]int // inspect answers this status
 	hanging    map[string]bool
-	slow       map[string]time.Duration // how long an inspect takes
+	slow       map[string]time.Duration // how long the inspect of an id takes
 	imagesHang bool
 	unlisted   map[string]bool // listed, but gone when inspected
 	networks   []network.Summary
@@ -53,7 +53,7 @@ func newFakeEngine(t *testing.T) *fakeEngine {
 	t.Helper()
 	f := &fakeEngine{
 		t: t, containers: map[string]*container.InspectResponse{}, inspects: map[string]int{},
-		failing: map[string]int{}, hanging: map[string]bool{}, unlisted: map[string]bool{},
+		failing: map[string]int{}, hanging: map[string]bool{}, unlisted: map[string]bool{}, slow: map[string]time.Duration{},
 	}
 	f.server = httptest.NewServer(f)
 	t.Cleanup(func() { f.cut(); f.server.CloseClientConnections(); f.server.Close() })
@@ -213,6 +213,9 @@ func (f *fakeEngine) list(w http.ResponseWriter, all bool) {
 		s := container.Summary{
 			ID: id, Names: []string{c.Name}, State: c.State.Status, Status: fmt.Sprintf("Up %d seconds", f.lists),
 			Labels: c.Config.Labels, NetworkSettings: &container.NetworkSettingsSummary{Networks: c.NetworkSettings.Networks},
+		}
+		if !c.State.Running {
+			s.Status = fmt.Sprintf("Exited (%d) %d seconds ago", c.State.ExitCode, f.lists)
 		}
 		if h := c.State.Health; h != nil {
 			s.Status += " (" + h.Status + ")"

@@ -41,6 +41,11 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 	if !sure {
 		return Listing{}, Unclear
 	}
+	for id := range hot {
+		if e := c.known[id]; e != nil && e.pace != prompt {
+			return Listing{}, Unclear // it is not waited for
+		}
+	}
 	ahead := c.readAhead(hot)
 	if len(ahead) == 0 {
 		return Listing{}, Still
@@ -48,10 +53,13 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 	if c.glances.IsZero() {
 		c.glances = now
 	}
-	for id := range ahead {
-		if !c.glanceAt(ctx, id, ahead, read) {
-			return Listing{}, Unclear
-		}
+	var hurry hurry
+	sure = true
+	for id := range ahead { // all are being read: that one is unclear is no reason to lose the others
+		sure = c.glanceAt(ctx, id, ahead, read, &hurry) && sure
+	}
+	if !sure {
+		return Listing{}, Unclear
 	}
 	l := c.listing(time.Now())
 	l.lookAgain(GlanceThen)
@@ -60,13 +68,13 @@ func (c *Client) Glance(ctx context.Context) (Listing, Sight) {
 
 // glanceAt brings one container up to date, as a listing and its inspect would. It returns false
 // where that takes more than the inspect. One that cannot be read stays as it was last known.
-func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stamp) bool {
+func (c *Client) glanceAt(ctx context.Context, id string, ahead ahead, read stamp, hurry *hurry) bool {
 	known := c.known[id]
 	e := &entry{container: service.Container{ID: id, Name: id, State: service.Unknown}}
 	if known != nil {
 		*e = *known
 	}
-	r, err := c.inspect(ctx, e, ahead, "")
+	r, err := c.inspect(ctx, e, ahead, "", hurry)
 	switch {
 	case errdefs.IsNotFound(err):
 		delete(c.known, id)

@@ -144,13 +144,13 @@ func TestGlance_C97_aLateAnswerIsWaitedForOnce(t *testing.T) {
 	b := f.add("b", "10001")
 	f.act(woken, b, nil, containerEvent(events.ActionStart, b))
 	f.takeInspects()
-	if l := looks(t, c, Unclear); one(t, l, b).Name != "b" || one(t, l, b).State != service.Unknown || l.Failed["b"] == nil {
+	if l := looks(t, c, Unclear); one(t, l, b).Name != "b" || one(t, l, b).State != service.Unknown || unread(c) == nil {
 		t.Errorf("while it does not answer: %+v", l)
 	}
 	close(hold)
 	testbed.Eventually(t, inspectTimeout, "what it says", func() error {
-		if l := listing(t, c); one(t, l, b).State != service.Running || len(l.Failed) > 0 {
-			return fmt.Errorf("%v", l.Failed)
+		if l := listing(t, c); one(t, l, b).State != service.Running {
+			return unread(c)
 		}
 		return nil
 	})

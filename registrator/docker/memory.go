@@ -63,11 +63,11 @@ func (m *memory) change(id string) {
 	}
 }
 
-// started notes that a container runs from now on; what signals it got before ended it.
+// started notes that a container runs from now on. What signals it got before are of its former run, which
+// is what is known of it until it has been read.
 func (m *memory) started(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.killed, id)
 	m.hot[id] = true
 }
 

@@ -78,12 +78,14 @@ func TestWatch_C81_signals(t *testing.T) {
 	stopping(true)
 	f.emit(containerEvent(events.ActionKill, a, "signal", "1"))
 	stopping(true) // another signal in between changes nothing
+	f.change(a, runsAnew)
 	f.emit(containerEvent(events.ActionStart, a))
 	stopping(false)
 	f.emit(containerEvent(events.ActionKill, a, "signal", "9"))
 	stopping(true)
 	f.emit(containerEvent(events.ActionDie, a))
 	stopping(true) // as long as it is taken for one that runs
+	f.change(a, runsAnew)
 	f.emit(containerEvent(events.ActionStart, a))
 	stopping(false)
 
@@ -94,6 +96,10 @@ func TestWatch_C81_signals(t *testing.T) {
 	stopping(false) // it is not the stop signal of this one
 	f.emit(containerEvent(events.ActionKill, a, "signal", "3"))
 	stopping(true)
+}
+
+func runsAnew(d *container.InspectResponse) {
+	d.State.StartedAt = time.Now().UTC().Format(time.RFC3339Nano)
 }
 
 func TestMemory_aContainerThatOutlivesItsStopSignalIsBack(t *testing.T) {
