@@ -20,7 +20,7 @@ import (
 	"fairway/internal/testbed"
 )
 
-// host is a Docker host with every image that the examples use.
+// host is a Docker host with every image that the examples use, and what of them is deployed there.
 type host struct {
 	t       *testing.T
 	engine  *testbed.Engine
@@ -29,9 +29,9 @@ type host struct {
 	env     []string
 }
 
-func newHost(t *testing.T, file string) *host {
+func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, engine: testbed.Docker(t), file: filepath.Join(testbed.Root(), "examples", file), project: "example"}
+	h := &host{t: t, engine: testbed.Docker(t)}
 	h.env = append(os.Environ(), "DOCKER_HOST="+h.engine.Host,
 		"DOCKER_SOCKET="+strings.TrimPrefix(h.engine.Host, "unix://"),
 		"CONSUL_IMAGE=fairway-test/consul", "HAPROXY_IMAGE=fairway-test/haproxy:debian",
@@ -43,6 +43,22 @@ func newHost(t *testing.T, file string) *host {
 	h.run("scripts/consul-image", "fairway-test/consul")
 	h.run(testbed.Program(t, "docker"), "build", "--build-arg", "NGINX_IMAGE=fairway-test/nginx:debian", "--tag", "fairway/nginx", "examples/nginx")
 	return h
+}
+
+// example is the same host with one of the examples, for one test.
+func (h *host) example(t *testing.T, project, file string) *host {
+	one := *h
+	one.t, one.project, one.file = t, project, filepath.Join(testbed.Root(), "examples", file)
+	return &one
+}
+
+// gone takes everything down and wants nothing to be left.
+func (h *host) gone() {
+	h.t.Helper()
+	h.compose("down", "--volumes", "--timeout", "35")
+	if left := h.engine.Run("ps", "-aq") + h.engine.Run("volume", "ls", "-q"); left != "" {
+		h.t.Errorf("left behind: %s", left)
+	}
 }
 
 // run runs a program in the module's folder.
@@ -124,6 +140,7 @@ func (h *host) answering(name string, n int) {
 // Each example for Compose: it comes up, scales up and down without a failed request, routes a
 // container of another hand, survives the loss of Consul and a restart of the front end, and goes.
 func TestCompose(t *testing.T) {
+	host := newHost(t)
 	for _, test := range []struct {
 		file, front string
 		keepAlive   int // nginx before 1.27.4 may cut kept connections at a reload (docs/findings.md)
@@ -132,7 +149,7 @@ func TestCompose(t *testing.T) {
 		{"compose-nginx.yml", "nginx", 0},
 	} {
 		t.Run(test.file, func(t *testing.T) {
-			h := newHost(t, test.file)
+			h := host.example(t, "example", test.file)
 			h.compose("up", "-d")
 			h.answering("cluster.test", 1)
 			if response, err := h.get("nobody.test", "/"); err != nil || response.StatusCode != http.StatusNotFound {
@@ -167,10 +184,7 @@ func TestCompose(t *testing.T) {
 			h.answering("cluster.test", 2)
 
 			h.engine.Run("rm", "-f", "mine")
-			h.compose("down", "--volumes", "--timeout", "35")
-			if left := h.engine.Run("ps", "-aq") + h.engine.Run("volume", "ls", "-q"); left != "" {
-				t.Errorf("left behind: %s", left)
-			}
+			h.gone()
 		})
 	}
 }

@@ -74,25 +74,24 @@ var estates = map[string][]answer{
 
 // TestMigrate deploys estates of other front ends, unchanged, beside Fairway, with either proxy.
 func TestMigrate(t *testing.T) {
+	host := newHost(t)
+	host.admitStranger()
 	for _, front := range []string{"compose.yml", "compose-nginx.yml"} {
-		t.Run(front, func(t *testing.T) { migrate(t, front) })
+		t.Run(front, func(t *testing.T) { migrate(t, host, front) })
 	}
 }
 
-func migrate(t *testing.T, front string) {
-	h := newHost(t, front)
+func migrate(t *testing.T, host *host, front string) {
+	h := host.example(t, "example", front)
 	h.compose("up", "-d", "--scale", "web=0")
 	for name := range estates {
-		estate := *h
-		estate.file = filepath.Join(testbed.Root(), "examples", "migrate", name+".yml")
-		estate.project = name
+		estate := host.example(t, name, filepath.Join("migrate", name+".yml"))
 		args := []string{"up", "-d"}
 		for _, service := range kept[name] {
 			args = append(args, "--scale", service.name+"=2")
 		}
 		estate.compose(args...)
 	}
-	h.admitStranger()
 	for name, answers := range estates {
 		t.Run(name, func(t *testing.T) {
 			h.meetsAll(t, answers)
@@ -110,6 +109,10 @@ func migrate(t *testing.T, front string) {
 		t.Run("checks", func(t *testing.T) { h.checked(t, "traefik.test", "lock.test") })
 	}
 	t.Run("explain", h.explains)
+	for name := range estates {
+		host.example(t, name, filepath.Join("migrate", name+".yml")).compose("down", "--timeout", "1")
+	}
+	h.gone()
 }
 
 // meetsAll wants all answers, one after another.
