@@ -213,7 +213,7 @@ func TestContainers_C91_oneTroubleIsToldOnce(t *testing.T) {
 	for l := looks(t, c, Unclear); time.Since(began) < 3*inspectTimeout; l = listing(t, c) {
 		for name, err := range l.Failed {
 			texts[name+": "+err.Error()] = true
-			if time.Since(began) < inspectTimeout-failedRetryMin {
+			if time.Since(began) < inspectTimeout {
 				t.Errorf("told after %s: %v", time.Since(began), err)
 			}
 		}
@@ -262,7 +262,7 @@ func TestContainers_C97_manyThatHang(t *testing.T) {
 		}
 		passes++
 	}
-	if passes > 40 {
+	if passes > 30 {
 		t.Errorf("%d passes in %s", passes, 2*inspectTimeout)
 	}
 	for len(late) > 0 {

@@ -189,12 +189,8 @@ func (e *entry) fail(err error, read stamp) {
 		return
 	}
 	e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
-	e.retryAt = together(time.Now().Add(e.retry))
+	e.retryAt = time.Now().Add(e.retry)
 }
-
-// together is a little before t, and the same for all times around, so that few passes look after many
-// containers.
-func together(t time.Time) time.Time { return t.Truncate(failedRetryMin) }
 
 // take brings an entry up to date with what was read of its container.
 func (c *Client) take(e *entry, r *reading) {
@@ -268,7 +264,7 @@ func (l *Listing) note(e *entry, now time.Time) {
 	}
 	if e.late == nil {
 		l.lookAgain(e.retryAt.Sub(now))
-	} else if rest := together(e.since.Add(inspectTimeout)).Sub(now); rest > 0 {
+	} else if rest := e.since.Add(inspectTimeout).Sub(now); rest > 0 {
 		l.lookAgain(rest)
 		return
 	}
