@@ -134,8 +134,11 @@ func (r *reading) wait(ctx context.Context, patience time.Duration) bool {
 		case <-ctx.Done():
 		}
 	}
-	r.givenUp.Store(true) // before the last question, so that either this or its end sees the other
-	return r.over()
+	if r.over() {
+		return true // and its end is no news
+	}
+	r.givenUp.Store(true)
+	return r.over() // asked again, so that either this or its end sees the other
 }
 
 // outdated reports whether more has happened to a container than a reading that is over shows, by events

@@ -36,6 +36,19 @@ func (f *fakeEngine) isSlow(c *Client, woken, late <-chan struct{}, id string) {
 	}
 }
 
+// TestReading_inTimeIsNoNews: a wake for each answer would be a pass for nothing.
+func TestReading_inTimeIsNoNews(t *testing.T) {
+	r := &reading{asked: time.Now(), done: make(chan struct{})}
+	if r.wait(t.Context(), 0) || !r.givenUp.Load() {
+		t.Error("who gives up is to be told of the end")
+	}
+	r = &reading{asked: time.Now(), done: make(chan struct{})}
+	close(r.done)
+	if !r.wait(t.Context(), 0) || r.givenUp.Load() {
+		t.Error("who has the answer is told of it once more")
+	}
+}
+
 func unhealthy(d *container.InspectResponse) {
 	d.State.Health = &container.Health{Status: container.Unhealthy}
 }
