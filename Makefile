@@ -53,9 +53,10 @@ demo-down: ## remove every trace of the demo
 .PHONY: test
 test: ## everything, on real parts; installs what is missing (Debian or Ubuntu, root)
 	scripts/setup
-	@# Once, before packages that put the programs into images run side by side.
+	@# Once, before packages that put the programs into images run side by side. -count=1: Go does not know that
+	@# tests run programs that were built elsewhere, and would call an old result theirs.
 	@$(MAKE) --no-print-directory build-linux ARCHS="$$(go env GOARCH)"
-	FAIRWAY_PATIENCE=$(PATIENCE) $(CONSUL) $(PROXIES) go test -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
+	FAIRWAY_PATIENCE=$(PATIENCE) $(CONSUL) $(PROXIES) go test -count=1 -race -tags $(TAGS) -timeout $(TIMEOUT) $(PACKAGES)
 
 .PHONY: test-quick
 test-quick: ## pure, time and wire tests; needs Go only
@@ -66,7 +67,7 @@ DURATION ?= 30m
 .PHONY: soak
 soak: ## random trouble for DURATION=30m, the catalog held against the engine; SEED=… repeats the choices
 	scripts/setup
-	$(CONSUL) SOAK_DURATION="$(DURATION)" SOAK_SEED="$(SEED)" go test -tags soak -v -timeout 24h ./internal/soak
+	$(CONSUL) SOAK_DURATION="$(DURATION)" SOAK_SEED="$(SEED)" go test -count=1 -tags soak -v -timeout 24h ./internal/soak
 
 TIMES ?= 20
 
@@ -90,7 +91,7 @@ lint: ## golangci-lint for Go, shellcheck for the scripts
 .PHONY: cover
 cover: ## test coverage of all packages: cover.out and cover.html
 	scripts/setup
-	FAIRWAY_PATIENCE=$(PATIENCE) $(CONSUL) $(PROXIES) go test -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
+	FAIRWAY_PATIENCE=$(PATIENCE) $(CONSUL) $(PROXIES) go test -count=1 -tags $(TAGS) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=cover.out $(PACKAGES)
 	go tool cover -html=cover.out -o cover.html
 	go tool cover -func=cover.out | tail -1
 
