@@ -175,25 +175,29 @@ type hurry struct{ atomic.Bool }
 // in time again. An answer that came late and is not the newest any more is thrown away, but not twice in a
 // row: of a container to which something happens all the time nothing would be known.
 func (c *Client) inspect(ctx context.Context, e *entry, ahead ahead, line string, hurry *hurry) (*reading, error) {
-	id, r := e.container.ID, e.late
-	if r != nil && r.over() && c.outdated(id, line, r) {
-		e.pace = r.pace()
-		if e.overtaken && r.err == nil {
-			e.overtaken, e.late = false, c.begin(id, line, c.lanes[e.pace])
-			e.late.givenUp.Store(true)
-			return r, nil
+	id := e.container.ID
+	if r := e.late; r != nil {
+		if !r.over() {
+			return nil, errLate
 		}
-		e.overtaken, r = true, nil
+		behind := c.outdated(id, line, r)
+		e.late, e.pace = nil, r.pace()
+		if !behind || e.overtaken && r.err == nil {
+			e.overtaken, e.behind = false, behind
+			return r, r.err
+		}
+		if e.overtaken = true; r.err != nil {
+			e.err, e.failed = r.err, true
+		}
 	}
 	patience, lane := c.patience(e, hurry)
+	r := ahead[id]
 	if r == nil {
-		if r = ahead[id]; r == nil {
-			r = c.begin(id, line, lane)
-		}
-		r.line = line
+		r = c.begin(id, line, lane)
 	}
-	if e.late = nil; r.wait(ctx, patience) {
-		e.pace, e.overtaken = r.pace(), false
+	r.line = line
+	if r.wait(ctx, patience) {
+		e.pace, e.overtaken, e.behind = r.pace(), false, false
 		return r, r.err
 	}
 	if lane == nil {

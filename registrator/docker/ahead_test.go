@@ -95,36 +95,87 @@ func TestGlance_C97_twoThatHangAreWaitedForOnce(t *testing.T) {
 }
 
 // TestContainers_C86_theFormerRunOfASlowOne: after a restart it does not seem to run at its old port, which
-// may be another's by now.
+// may be another's by now, whatever ended it.
 func TestContainers_C86_theFormerRunOfASlowOne(t *testing.T) {
 	for name, exited := range map[string]bool{"what has ended is listed": true, "it is not": false} {
+		for name, signals := range map[string][]string{name + ", stopped": {"15"}, name + ", crashed": {}} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				f := newFakeEngine(t)
+				a := f.add("a", "10000")
+				c, late := f.lateClient(Options{Exited: exited})
+				woken := f.watch(c)
+				looks(t, c, Unclear)
+				f.isSlow(c, woken, late, a)
+				for _, signal := range signals {
+					f.act(woken, a, nil, containerEvent(events.ActionKill, a, "signal", signal))
+					if r := rowOf(listing(t, c)); r.Status != service.Critical {
+						t.Errorf("after its stop signal: %+v", r)
+					}
+				}
+				f.act(woken, a, func(d *container.InspectResponse) {
+					runsAnew(d)
+					d.NetworkSettings.Ports = nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0", HostPort: "20000"}}}
+				}, containerEvent(events.ActionDie, a))
+				f.act(woken, a, nil, containerEvent(events.ActionStart, a))
+				for range 3 { // the answer that was awaited is of its former run: it is asked for again
+					if r := rowOf(listing(t, c)); r.Port == 20000 {
+						break
+					} else if r.Status == service.Passing {
+						t.Fatalf("passing as in its former run: %+v", r)
+					}
+					await(t, late)
+				}
+				if r := rowOf(listing(t, c)); r.Port != 20000 || r.Status != service.Passing {
+					t.Errorf("in its present run: %+v", r)
+				}
+			})
+		}
+	}
+}
+
+// TestContainers_C86_theFormerRunForLong: longer than a container is believed to be stopping that runs.
+func TestContainers_C86_theFormerRunForLong(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	f.change(a, func(d *container.InspectResponse) { d.State.StartedAt = "2026-01-02T03:04:05Z" })
+	c, late := f.lateClient(Options{Exited: true})
+	woken := f.watch(c)
+	looks(t, c, Unclear)
+	f.isSlow(c, woken, late, a)
+	f.with(func() { f.hanging[a] = true })
+	r := f.restarts(a)
+	for _, m := range []events.Message{r.kill, r.die, r.start} {
+		m.TimeNano = time.Now().Add(-stopMargin - 11*time.Second).UnixNano()
+		f.act(woken, a, nil, m)
+	}
+	if l := listing(t, c); !one(t, l, a).Stopping || l.Again != 0 {
+		t.Errorf("%+v, again in %s", one(t, l, a), l.Again)
+	}
+}
+
+// TestWatch_C86_byTheOrderOfEvents: where clocks do not tell a signal to the former run from one to this.
+func TestWatch_C86_byTheOrderOfEvents(t *testing.T) {
+	at := time.Now().Truncate(time.Second).Add(500 * time.Millisecond)
+	for name, killed := range map[string]time.Time{
+		"a start is written in seconds":           at.Add(-time.Millisecond),
+		"the clock was set back before the start": at.Add(time.Hour),
+	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			f := newFakeEngine(t)
 			a := f.add("a", "10000")
-			c, late := f.lateClient(Options{Exited: exited})
+			c := f.client(Options{})
 			woken := f.watch(c)
 			looks(t, c, Unclear)
-			f.isSlow(c, woken, late, a)
-			f.act(woken, a, nil, containerEvent(events.ActionKill, a, "signal", "15"))
-			if r := rowOf(listing(t, c)); r.Status != service.Critical {
-				t.Errorf("after its stop signal: %+v", r)
+			r := f.restarts(a)
+			f.change(a, func(d *container.InspectResponse) { d.State.StartedAt = at.UTC().Format(time.RFC3339) })
+			r.kill.TimeNano, r.die.TimeNano, r.start.TimeNano = killed.UnixNano(), killed.UnixNano(), at.UnixNano()
+			for _, m := range []events.Message{r.kill, r.die, r.start} {
+				f.act(woken, a, nil, m)
 			}
-			f.act(woken, a, func(d *container.InspectResponse) {
-				runsAnew(d)
-				d.NetworkSettings.Ports = nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0", HostPort: "20000"}}}
-			}, containerEvent(events.ActionDie, a))
-			f.act(woken, a, nil, containerEvent(events.ActionStart, a))
-			for range 3 { // the answer that was awaited is of its former run: it is asked for again
-				if r := rowOf(listing(t, c)); r.Port == 20000 {
-					break
-				} else if r.Status == service.Passing {
-					t.Fatalf("passing as in its former run: %+v", r)
-				}
-				await(t, late)
-			}
-			if r := rowOf(listing(t, c)); r.Port != 20000 || r.Status != service.Passing {
-				t.Errorf("in its present run: %+v", r)
+			if got := rowOf(listing(t, c)); got.Status != service.Passing {
+				t.Errorf("%+v", got)
 			}
 		})
 	}
@@ -138,15 +189,16 @@ func TestContainers_C97_aSlowAndBusyOneIsRead(t *testing.T) {
 	c, late := f.lateClient(Options{})
 	woken := f.watch(c)
 	f.slow[a] = tooLong
-	for range 3 {
+	for range 2 {
 		listing(t, c)
 		f.act(woken, a, nil, containerEvent(events.ActionKill, a, "signal", "1"))
 		await(t, late)
 	}
-	if l := listing(t, c); one(t, l, a).State != service.Running {
-		t.Errorf("it is %s", one(t, l, a).State)
+	if l := listing(t, c); one(t, l, a).State != service.Running || l.Again == 0 || l.Again > slowPatience {
+		t.Errorf("it is %s, again in %s", one(t, l, a).State, l.Again)
 	}
-	await(t, late) // what has happened since is being read already
+	listing(t, c)
+	await(t, late)
 	listing(t, c)
 	if e := c.known[a]; e.err != nil || !c.memory.fresh(a, e.read) {
 		t.Errorf("after it was left alone: %v", e.err)
@@ -210,30 +262,120 @@ func TestContainers_aLateNotFoundIsNotNews(t *testing.T) {
 	})
 }
 
+// passes looks whenever it is due, as the program does, and returns how often that was and what was told of
+// containers that could not be read, each time that it changed.
+func (f *fakeEngine) passes(c *Client, late <-chan struct{}, during time.Duration) (n int, told []string) {
+	again := time.NewTimer(0)
+	for until := time.After(during); ; n++ {
+		select {
+		case <-late:
+			for len(late) > 0 {
+				<-late
+			}
+		case <-again.C:
+		case <-until:
+			return n, told
+		}
+		l := listing(f.t, c)
+		if again.Stop(); l.Again > 0 {
+			again.Reset(l.Again)
+		}
+		now := fmt.Sprint(l.Failed)
+		if len(told) == 0 && len(l.Failed) > 0 || len(told) > 0 && told[len(told)-1] != now {
+			told = append(told, now)
+		}
+	}
+}
+
 // TestContainers_C91_oneTroubleIsToldOnce, by one name and with one reason, when an inspect's time is over.
 func TestContainers_C91_oneTroubleIsToldOnce(t *testing.T) {
+	for name, tt := range map[string]struct {
+		takes  time.Duration
+		hang   bool
+		status int
+		want   string
+	}{
+		"hangs":                 {hang: true, want: "docker does not answer"},
+		"fails, and takes long": {takes: tooLong, status: 500, want: `Error response from daemon: {"message":"no"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeEngine(t)
+			f.add("a", "10000")
+			c, late := f.lateClient(Options{})
+			woken := f.watch(c)
+			looks(t, c, Unclear)
+			b := f.add("b", "10001")
+			f.with(func() { f.hanging[b], f.slow[b], f.failing[b] = tt.hang, tt.takes, tt.status })
+			f.act(woken, b, nil, containerEvent(events.ActionStart, b))
+			looks(t, c, Unclear)
+			_, told := f.passes(c, late, 3*inspectTimeout)
+			if want := "map[b:inspect container b: " + tt.want + "]"; len(told) != 1 || told[0] != want {
+				t.Errorf("told %q, want %q", told, want)
+			}
+		})
+	}
+}
+
+// TestContainers_C91_whatFailedAndHangsNow is told of still.
+func TestContainers_C91_whatFailedAndHangsNow(t *testing.T) {
 	t.Parallel()
 	f := newFakeEngine(t)
-	f.add("a", "10000")
+	a := f.add("a", "10000")
 	c := f.client(Options{})
-	woken := f.watch(c)
-	looks(t, c, Unclear)
-	b := f.add("b", "10001")
-	f.with(func() { f.hanging[b] = true })
-	f.act(woken, b, nil, containerEvent(events.ActionStart, b))
-	began := time.Now()
-	texts := map[string]bool{}
-	for l := looks(t, c, Unclear); time.Since(began) < 3*inspectTimeout; l = listing(t, c) {
-		for name, err := range l.Failed {
-			texts[name+": "+err.Error()] = true
-			if time.Since(began) < inspectTimeout {
-				t.Errorf("told after %s: %v", time.Since(began), err)
-			}
-		}
-		time.Sleep(inspectTimeout / 20)
+	f.failing[a] = 500
+	f.watch(c)
+	before := listing(t, c)
+	f.with(func() { f.hanging[a] = true })
+	time.Sleep(before.Again)
+	if l := listing(t, c); l.Failed["a"] == nil || l.Failed["a"].Error() != before.Failed["a"].Error() {
+		t.Errorf("told %v after %v", l.Failed, before.Failed)
 	}
-	if want := "b: inspect container b: docker does not answer"; len(texts) != 1 || !texts[want] {
-		t.Errorf("told %v, want %q", texts, want)
+}
+
+// TestContainers_C97_slowIsNoTrouble: what answers, be it late and behind many others, is not told of.
+func TestContainers_C97_slowIsNoTrouble(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	for i := range 4 * inspectParallel {
+		f.slow[f.add(fmt.Sprint("c", i), "10000")] = tooLong
+	}
+	c, late := f.lateClient(Options{})
+	woken := f.watch(c)
+	f.act(woken, "", nil, containerEvent(events.ActionUpdate, fmt.Sprintf("%064x", "c1")))
+	if _, told := f.passes(c, late, 3*inspectTimeout); len(told) > 0 {
+		t.Errorf("told %q", told)
+	}
+	if err := unread(c); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestContainers_C97_slowOnesDoNotWakeEachOther for ever, where no events tell that there is nothing to read.
+func TestContainers_C97_slowOnesDoNotWakeEachOther(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	for i := range 5 {
+		f.slow[f.add(fmt.Sprint("c", i), "10000")] = tooLong + time.Duration(i)*150*time.Millisecond
+	}
+	c, late := f.lateClient(Options{})
+	if n, _ := f.passes(c, late, blindFor-time.Second); n > 8 {
+		t.Errorf("%d passes", n)
+	}
+}
+
+// TestContainers_C101_aSlowOneIsNotPolled for its port: its answer wakes.
+func TestContainers_C101_aSlowOneIsNotPolled(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	a := f.add("a", "")
+	c, _ := f.lateClient(Options{})
+	woken := f.watch(c)
+	listing(t, c)
+	f.with(func() { f.slow[a] = tooLong })
+	f.act(woken, a, nil, containerEvent(events.ActionUpdate, a))
+	if l := listing(t, c); l.Again != 0 {
+		t.Errorf("again in %s", l.Again)
 	}
 }
 
@@ -258,25 +400,8 @@ func TestContainers_C97_manyThatHang(t *testing.T) {
 	if took := pass(); took > 2*inspectPatience {
 		t.Errorf("the first pass took %s", took)
 	}
-	passes, retry := 0, time.NewTimer(0)
-	until := time.After(2 * inspectTimeout)
-	for over := false; !over; {
-		select {
-		case <-late:
-			for len(late) > 0 {
-				<-late
-			}
-		case <-retry.C:
-		case <-until:
-			over = true
-		}
-		if l := listing(t, c); l.Again > 0 {
-			retry.Reset(l.Again)
-		}
-		passes++
-	}
-	if passes > 30 {
-		t.Errorf("%d passes in %s", passes, 2*inspectTimeout)
+	if n, _ := f.passes(c, late, 2*inspectTimeout); n > 30 {
+		t.Errorf("%d passes in %s", n, 2*inspectTimeout)
 	}
 	for len(late) > 0 {
 		<-late
@@ -290,10 +415,20 @@ func TestContainers_C97_manyThatHang(t *testing.T) {
 	})
 }
 
-// TestContainers_C78_itsLineSaysThatItHasEnded while the inspect hangs.
+// TestContainers_C78_itsLineSaysThatItHasEnded, or is paused, while the inspect hangs.
 func TestContainers_C78_itsLineSaysThatItHasEnded(t *testing.T) {
-	for _, code := range []int{0, 1} {
-		t.Run(fmt.Sprint("with ", code), func(t *testing.T) {
+	paused := func(d *container.InspectResponse) { d.State.Status, d.State.Paused = "paused", true }
+	for name, tt := range map[string]struct {
+		do    func(*container.InspectResponse)
+		event events.Action
+		state service.State
+		code  int
+	}{
+		"well":   {func(d *container.InspectResponse) { ends(d); d.State.ExitCode = 0 }, events.ActionDie, service.Exited, 0},
+		"badly":  {ends, events.ActionDie, service.Exited, 1},
+		"paused": {paused, events.ActionPause, service.Paused, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFakeEngine(t)
 			a := f.add("a", "10000")
@@ -301,8 +436,8 @@ func TestContainers_C78_itsLineSaysThatItHasEnded(t *testing.T) {
 			woken := f.watch(c)
 			listing(t, c)
 			f.with(func() { f.hanging[a] = true })
-			f.act(woken, a, func(d *container.InspectResponse) { ends(d); d.State.ExitCode = code }, containerEvent(events.ActionDie, a))
-			if got := one(t, listing(t, c), a); got.State != service.Exited || got.ExitCode != code {
+			f.act(woken, a, tt.do, containerEvent(tt.event, a))
+			if got := one(t, listing(t, c), a); got.State != tt.state || got.ExitCode != tt.code {
 				t.Errorf("%s with code %d", got.State, got.ExitCode)
 			}
 		})

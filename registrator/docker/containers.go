@@ -1,10 +1,12 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +25,9 @@ const (
 	unboundFor   = 30 * time.Second
 	unboundRetry = 50 * time.Millisecond
 
+	// blindFor is how old what is known of a slow container may be while no events are followed.
+	blindFor = 10 * time.Second
+
 	failedRetryMin = 250 * time.Millisecond
 	failedRetryMax = 30 * time.Second
 )
@@ -31,10 +36,9 @@ const (
 type Listing struct {
 	Containers []service.Container // sorted by id
 
-	// Failed says of which containers nothing new could be learned, and why, by name; of one whose
-	// answer is only late, when an inspect's whole time is over. One that was read before is in
-	// Containers as it was last known; one that never was is there in state Unknown: it exists, and
-	// whatever is registered for it must stay.
+	// Failed says of which containers nothing new could be learned, and why, by name; not of one whose
+	// answer is only late. One that was read before is in Containers as it was last known; one that never
+	// was is there in state Unknown: it exists, and whatever is registered for it must stay.
 	Failed map[string]error
 
 	// Again asks to look again after this long even when nothing wakes: a port is not bound yet,
@@ -56,9 +60,10 @@ type entry struct {
 	late      *reading // one that did not answer in time, and may yet
 	pace      pace
 	overtaken bool // the last late answer was not the newest any more
+	behind    bool // and the last that was taken was not, either
 
-	err     error         // of the last inspect
-	since   time.Time     // when it began that inspects fail or are late
+	err     error         // why nothing is known that is newer
+	failed  bool          // an inspect has ended with it: it is more than late
 	retry   time.Duration // before it is tried again unless something hints at a change
 	retryAt time.Time
 }
@@ -113,7 +118,11 @@ func (c *Client) list(ctx context.Context) ([]container.Summary, error) {
 
 func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
 	if !c.memory.fresh(s.ID, e.read) {
-		return true
+		// Without events all are read at every look, but for those whose end wakes the next.
+		blind := e.pace != prompt && !c.memory.changedSince(s.ID, e.read)
+		if !blind || e.err == nil && now.Sub(e.at) >= blindFor {
+			return true
+		}
 	}
 	switch {
 	case e.late != nil:
@@ -125,20 +134,27 @@ func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
 	return aged || e.summary != fingerprint(s) || e.unbound && now.Sub(e.run.started) < unboundFor
 }
 
-// notice takes it from the listing that a container runs no more, which no inspect has told yet and one
+// notice takes it from the listing that a container does not run, which no inspect has told yet and one
 // that hangs will not.
 func (e *entry) notice(s container.Summary) {
-	state := service.State(s.State)
 	if e.late != nil && e.late.line == "" {
 		e.late.line = fingerprint(s)
 	}
-	if !alive(e.container.State) || !slices.Contains([]service.State{service.Exited, service.Restarting, service.Removing, service.Dead}, state) {
+	state, known := service.State(s.State), e.container.State
+	switch state {
+	case service.Paused, service.Restarting, service.Exited, service.Removing, service.Dead:
+	default:
 		return
 	}
-	var word string
+	if !alive(known) || state == known {
+		return
+	}
 	e.container.State, e.container.ExitCode = state, -1
-	if _, err := fmt.Sscanf(s.Status, "%s (%d)", &word, &e.container.ExitCode); err != nil { // "Exited (1) 5 seconds ago"
-		e.container.ExitCode = -1
+	if i := strings.IndexByte(s.Status, '('); i >= 0 { // "Exited (1) 5 seconds ago"
+		code, _, _ := strings.Cut(s.Status[i+1:], ")")
+		if n, err := strconv.Atoi(code); err == nil {
+			e.container.ExitCode = n
+		}
 	}
 }
 
@@ -177,17 +193,13 @@ func (c *Client) inspectAll(ctx context.Context, due []container.Summary, ahead 
 }
 
 // fail keeps what was last known and puts the next try off, longer each time; one that is under way wakes
-// who gave it up.
+// who gave it up. What is told of a container stays until it has been read.
 func (e *entry) fail(err error, read stamp) {
-	switch {
-	case e.err == nil && e.late != nil:
-		e.since = e.late.asked
-	case e.err == nil:
-		e.since = time.Now()
-	}
-	if e.err, e.read = err, read; e.late != nil {
+	if e.read = read; e.late != nil {
+		e.err = cmp.Or(e.err, err)
 		return
 	}
+	e.err, e.failed = err, true
 	e.retry = min(max(2*e.retry, failedRetryMin), failedRetryMax)
 	e.retryAt = time.Now().Add(e.retry)
 }
@@ -201,9 +213,9 @@ func (c *Client) take(e *entry, r *reading) {
 	}
 	e.listed = c.opt.Exited || r.doc.State.Running
 	e.run.stopSignal, e.run.stopTimeout = stopSettings(r.doc.Config)
-	e.run.started = parseTime(r.doc.State.StartedAt)
+	e.run.read, e.run.started = r.begun, parseTime(r.doc.State.StartedAt)
 	e.unbound = unbound(e.container)
-	e.read, e.at, e.summary, e.err, e.retry = r.begun, time.Now(), r.line, nil, 0
+	e.read, e.at, e.summary, e.err, e.failed, e.retry = r.begun, time.Now(), r.line, nil, false, 0
 }
 
 // learnNetworks finds out which networks are Swarm's routing mesh, which may bear any name. Only
@@ -243,32 +255,33 @@ func (c *Client) listing(now time.Time) Listing {
 	l := Listing{Containers: make([]service.Container, 0, len(c.known)), Failed: map[string]error{}}
 	for _, id := range slices.Sorted(maps.Keys(c.known)) {
 		e := c.known[id]
-		l.note(e, now)
+		c.note(&l, e, now)
 		running := e.container
 		if until, yes := c.memory.stopping(id, e.run, now); yes && alive(running.State) {
 			running.Stopping = true
-			l.lookAgain(until.Sub(now))
-		}
-		if e.unbound && now.Sub(e.run.started) < unboundFor {
-			l.lookAgain(unboundRetry)
+			if !until.IsZero() {
+				l.lookAgain(until.Sub(now))
+			}
 		}
 		l.Containers = append(l.Containers, running)
 	}
 	return l
 }
 
-// note says of an entry what could not be learned.
-func (l *Listing) note(e *entry, now time.Time) {
-	if e.err == nil {
-		return
-	}
-	if e.late == nil {
+// note says of an entry what could not be learned, and when to look again. The end of a reading that is
+// late wakes.
+func (c *Client) note(l *Listing, e *entry, now time.Time) {
+	switch {
+	case e.behind:
+		l.lookAgain(slowPatience)
+	case e.err == nil && e.unbound && now.Sub(e.run.started) < unboundFor:
+		l.lookAgain(unboundRetry)
+	case e.err != nil && e.late == nil:
 		l.lookAgain(e.retryAt.Sub(now))
-	} else if rest := e.since.Add(inspectTimeout).Sub(now); rest > 0 {
-		l.lookAgain(rest)
-		return
 	}
-	l.Failed[e.container.Name] = fmt.Errorf("inspect container %s: %w", e.container.Name, e.err)
+	if e.failed || e.err != nil && c.opt.Patient {
+		l.Failed[e.container.Name] = fmt.Errorf("inspect container %s: %w", e.container.Name, e.err)
+	}
 }
 
 // lookAgain asks to look again after d at the latest.

@@ -25,16 +25,25 @@ type memory struct {
 	clock   uint64 // grows with every event
 	live    bool   // the event stream stands
 	changed map[string]uint64
-	killed  map[string]map[int]time.Time // container → signal → when it was last sent
-	hot     map[string]bool              // containers that changed since they were last looked at → whether they started
-	gone    bool                         // some container was removed since the last listing
+	killed  map[string]map[int]sent // container → signal, or died → when it was last sent
+	hot     map[string]bool         // containers that changed since they were last looked at → whether they started
+	gone    bool                    // some container was removed since the last listing
+}
+
+// died stands among the signals for the end of a run.
+const died = -1
+
+// sent is a signal that a container got.
+type sent struct {
+	at   time.Time
+	over uint64 // what is read from here on, in events, shows a later run; zero for not yet
 }
 
 // stamp is the moment a container was read at, in events.
 type stamp struct{ epoch, clock uint64 }
 
 func newMemory() *memory {
-	return &memory{changed: map[string]uint64{}, killed: map[string]map[int]time.Time{}, hot: map[string]bool{}}
+	return &memory{changed: map[string]uint64{}, killed: map[string]map[int]sent{}, hot: map[string]bool{}}
 }
 
 // connected starts a new epoch: what happened while no stream stood is unknown.
@@ -63,12 +72,17 @@ func (m *memory) change(id string) {
 	}
 }
 
-// started notes that a container runs from now on. What signals it got before are of its former run, which
-// is what is known of it until it has been read.
+// started notes that a container runs from now on, which the change says that is noted next. What signals
+// it got before are of its former run, which is what is known of it until it has been read.
 func (m *memory) started(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hot[id] = true
+	for signal, s := range m.killed[id] {
+		if s.over == 0 {
+			m.killed[id][signal] = sent{s.at, m.clock + 1}
+		}
+	}
 }
 
 // list is called before a listing. It returns the containers that changed since they were last
@@ -103,10 +117,21 @@ func (m *memory) stamp() stamp { return stamp{m.epoch, m.clock} }
 func (m *memory) kill(id string, signal int, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.note(id, signal, sent{at: at})
+}
+
+// ended notes that a run of a container is over, which the change says that is noted next.
+func (m *memory) ended(id string, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note(id, died, sent{at, m.clock + 1})
+}
+
+func (m *memory) note(id string, signal int, s sent) {
 	if m.killed[id] == nil {
-		m.killed[id] = map[int]time.Time{}
+		m.killed[id] = map[int]sent{}
 	}
-	m.killed[id][signal] = at
+	m.killed[id][signal] = s
 }
 
 // forgetKilled drops the signals of containers that are not listed, long after they were sent. Until
@@ -115,8 +140,8 @@ func (m *memory) forgetKilled(listed func(id string) bool, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, signals := range m.killed {
-		for signal, at := range signals {
-			if now.Sub(at) > killedFor && !listed(id) {
+		for signal, s := range signals {
+			if now.Sub(s.at) > killedFor && !listed(id) {
 				delete(signals, signal)
 			}
 		}
@@ -159,23 +184,28 @@ func (m *memory) changedSince(id string, read stamp) bool {
 
 // run is what is known of a container's present run.
 type run struct {
+	read        stamp
 	started     time.Time
 	stopSignal  int
 	stopTimeout time.Duration
 }
 
 // stopping reports whether a container got its stop signal or SIGKILL, and until when that is
-// believed of it while it still runs. What was sent before it started ended its run before, even if
-// the word of it comes late.
+// believed of it while it still runs; or whether it has ended, which is believed until it has been read
+// again, with no until. What was sent before it started, by the clock or in the order of events, ended its
+// run before.
 func (m *memory) stopping(id string, r run, now time.Time) (until time.Time, yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for signal, at := range m.killed[id] {
-		if signal != r.stopSignal && signal != int(syscall.SIGKILL) || at.Before(r.started) {
-			continue
-		}
-		if end := at.Add(r.stopTimeout + stopMargin); end.After(now) && end.After(until) {
-			until, yes = end, true
+	for signal, s := range m.killed[id] {
+		switch {
+		case s.at.Before(r.started) || s.over > 0 && s.over <= r.read.clock:
+		case signal == died:
+			return time.Time{}, true
+		case signal == r.stopSignal || signal == int(syscall.SIGKILL):
+			if end := s.at.Add(r.stopTimeout + stopMargin); end.After(now) && end.After(until) {
+				until, yes = end, true
+			}
 		}
 	}
 	return until, yes

@@ -153,6 +153,8 @@ func (s *stream) event(m events.Message) {
 			if n, err := strconv.Atoi(m.Actor.Attributes["signal"]); err == nil {
 				memory.kill(id, n, at)
 			}
+		case events.ActionDie:
+			memory.ended(id, at)
 		case events.ActionStart:
 			memory.started(id)
 		case events.ActionDestroy:
