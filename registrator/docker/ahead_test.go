@@ -197,11 +197,12 @@ func TestContainers_C97_aSlowAndBusyOneIsRead(t *testing.T) {
 	if l := listing(t, c); one(t, l, a).State != service.Running || l.Again == 0 || l.Again > slowPatience {
 		t.Errorf("it is %s, again in %s", one(t, l, a).State, l.Again)
 	}
-	listing(t, c)
+	if l := listing(t, c); l.Again != 0 {
+		t.Errorf("again in %s, though the answer wakes", l.Again)
+	}
 	await(t, late)
-	listing(t, c)
-	if e := c.known[a]; e.err != nil || !c.memory.fresh(a, e.read) {
-		t.Errorf("after it was left alone: %v", e.err)
+	if l := listing(t, c); unread(c) != nil || !c.memory.fresh(a, c.known[a].read) || l.Again != 0 {
+		t.Errorf("after it was left alone: %v, again in %s", unread(c), l.Again)
 	}
 }
 

@@ -129,6 +129,8 @@ func (c *Client) isDue(e *entry, s container.Summary, now time.Time) bool {
 		return e.late.over()
 	case e.err != nil:
 		return !now.Before(e.retryAt)
+	case e.behind:
+		return true
 	}
 	aged := c.opt.MaxAge > 0 && now.Sub(e.at) >= c.opt.MaxAge
 	return aged || e.summary != fingerprint(s) || e.unbound && now.Sub(e.run.started) < unboundFor
@@ -272,7 +274,7 @@ func (c *Client) listing(now time.Time) Listing {
 // late wakes.
 func (c *Client) note(l *Listing, e *entry, now time.Time) {
 	switch {
-	case e.behind:
+	case e.err == nil && e.behind:
 		l.lookAgain(slowPatience)
 	case e.err == nil && e.unbound && now.Sub(e.run.started) < unboundFor:
 		l.lookAgain(unboundRetry)
