@@ -158,9 +158,13 @@ func TestContainers_C86_theFormerRunForLong(t *testing.T) {
 // TestWatch_C86_byTheOrderOfEvents: where clocks do not tell a signal to the former run from one to this.
 func TestWatch_C86_byTheOrderOfEvents(t *testing.T) {
 	at := time.Now().Truncate(time.Second).Add(500 * time.Millisecond)
-	for name, killed := range map[string]time.Time{
-		"a start is written in seconds":           at.Add(-time.Millisecond),
-		"the clock was set back before the start": at.Add(time.Hour),
+	for name, tt := range map[string]struct {
+		killed time.Time
+		order  func(restart) []events.Message
+	}{
+		"a start is written in seconds":           {at.Add(-time.Millisecond), func(r restart) []events.Message { return []events.Message{r.kill, r.die, r.start} }},
+		"the clock was set back before the start": {at.Add(time.Hour), func(r restart) []events.Message { return []events.Message{r.kill, r.die, r.start} }},
+		"in seconds, and the end is told last":    {at.Add(-time.Millisecond), func(r restart) []events.Message { return []events.Message{r.start, r.die} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeEngine(t)
@@ -170,8 +174,8 @@ func TestWatch_C86_byTheOrderOfEvents(t *testing.T) {
 			looks(t, c, Unclear)
 			r := f.restarts(a)
 			f.change(a, func(d *container.InspectResponse) { d.State.StartedAt = at.UTC().Format(time.RFC3339) })
-			r.kill.TimeNano, r.die.TimeNano, r.start.TimeNano = killed.UnixNano(), killed.UnixNano(), at.UnixNano()
-			for _, m := range []events.Message{r.kill, r.die, r.start} {
+			r.kill.TimeNano, r.die.TimeNano, r.start.TimeNano = tt.killed.UnixNano(), tt.killed.UnixNano(), at.UnixNano()
+			for _, m := range tt.order(r) {
 				f.act(woken, a, nil, m)
 			}
 			if got := rowOf(listing(t, c)); got.Status != service.Passing {
@@ -236,6 +240,31 @@ func TestContainers_aLateAnswerIsOlderThanTheListing(t *testing.T) {
 			}
 			t.Error("it is never read")
 		})
+	}
+}
+
+// TestContainers_whatIsBehindIsReadAgain, even where nothing else asks for it.
+func TestContainers_whatIsBehindIsReadAgain(t *testing.T) {
+	f := newFakeEngine(t)
+	a := f.add("a", "10000")
+	c := f.client(Options{})
+	f.watch(c)
+	listing(t, c)
+	f.takeInspects()
+	c.known[a].behind = true
+	if l := listing(t, c); l.Again != 0 {
+		t.Errorf("again in %s", l.Again)
+	}
+	inspected(t, f, "a×1")
+}
+
+// TestContainers_C97_thePatientAreTold, who do not look again, of what did not answer.
+func TestContainers_C97_thePatientAreTold(t *testing.T) {
+	t.Parallel()
+	f := newFakeEngine(t)
+	f.hanging[f.add("a", "10000")] = true
+	if l := listing(t, f.client(Options{Patient: true})); l.Failed["a"] == nil {
+		t.Errorf("told %v", l.Failed)
 	}
 }
 
