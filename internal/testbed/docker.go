@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,6 +67,9 @@ func Docker(t testing.TB, args ...string) *Engine {
 		e.removeAll()
 		e.Stop()
 		c.Close()
+		for _, pid := range leftOf(t, dir) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 		run(t, ip, "netns", "del", e.Namespace)
 		unmountBelow(t, dir)
 		if t.Failed() {
@@ -215,6 +220,36 @@ func run(t testing.TB, name string, args ...string) {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %q: %v: %s", name, args, err, out)
 	}
+}
+
+// leftOf returns the processes that name an engine's folder, and their children: those of containers that
+// live on where the engine was killed, or that it lost sight of when it was restarted.
+func leftOf(t testing.TB, dir string) (pids []int) {
+	t.Helper()
+	folders, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := map[int][]int{}
+	for _, folder := range folders {
+		pid, _ := strconv.Atoi(filepath.Base(folder))
+		stat, _ := os.ReadFile(folder + "/stat") // it may have ended meanwhile
+		if fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); len(fields) > 1 {
+			parent, _ := strconv.Atoi(string(fields[1]))
+			children[parent] = append(children[parent], pid)
+		}
+		if line, _ := os.ReadFile(folder + "/cmdline"); bytes.Contains(line, []byte(dir+"/")) {
+			pids = append(pids, pid)
+		}
+	}
+	for i := 0; i < len(pids); i++ {
+		for _, child := range children[pids[i]] {
+			if !slices.Contains(pids, child) {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
 }
 
 // unmountBelow unmounts what dockerd left mounted below dir.

@@ -3,8 +3,13 @@
 package testbed
 
 import (
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,4 +59,30 @@ func TestDocker_restart(t *testing.T) {
 	if got := e.Run("volume", "ls", "-q"); got != "kept" {
 		t.Fatalf("volumes after a restart: %q", got)
 	}
+}
+
+// TestDocker_leavesNothing ends an engine whose containers outlive it, as they do where it is killed.
+func TestDocker_leavesNothing(t *testing.T) {
+	t.Parallel()
+	var dir string
+	t.Run("killed", func(t *testing.T) {
+		e := Docker(t)
+		dir = filepath.Dir(strings.TrimPrefix(e.Host, "unix://"))
+		e.Image("web")
+		e.Run("run", "-d", "web")
+		for _, pid := range leftOf(t, dir) {
+			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); slices.Contains([]string{"dockerd", "containerd"}, strings.TrimSpace(string(name))) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if left := leftOf(t, dir); len(left) == 0 {
+			t.Error("no container has outlived its engine")
+		}
+	})
+	Eventually(t, 5*time.Second, "no process is left", func() error {
+		if left := leftOf(t, dir); len(left) > 0 {
+			return fmt.Errorf("processes %d", left)
+		}
+		return nil
+	})
 }
