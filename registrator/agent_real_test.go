@@ -175,6 +175,14 @@ func TestAgent_life(t *testing.T) {
 		})
 	}
 	both("both are registered")
+	// The agent has its own time for the first probe, whose words it writes.
+	testbed.Eventually(t, 2*soon, "the agent has asked", func() error {
+		checks, _, err := w.consul.Client.Health().Checks("asked", nil)
+		if err == nil && !slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return strings.HasPrefix(c.Output, "HTTP GET") }) {
+			err = fmt.Errorf("%d checks", len(checks))
+		}
+		return err
+	})
 
 	w.sub("C94_nothingChangesNothingIsWritten", func(t *testing.T, w *world) {
 		w.quiet()
