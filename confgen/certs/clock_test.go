@@ -1,6 +1,8 @@
 package certs_test
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"path/filepath"
 	"testing"
 	"time"
@@ -23,7 +25,12 @@ func TestStore_clock(t *testing.T) {
 		testbed.WriteSecret(t, filepath.Join(dir, name), append(cert, key...))
 	}
 	const early, late = "is not valid before ", "expired on "
-	from, until := start.Add(-time.Hour).UTC().Format(time.RFC3339), start.Add(2*time.Hour).UTC().Format(time.RFC3339)
+	block, _ := pem.Decode(cert)
+	issued, err := x509.ParseCertificate(block.Bytes) // its seconds may be other than those of start
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, until := issued.NotBefore.UTC().Format(time.RFC3339), issued.NotAfter.UTC().Format(time.RFC3339)
 	for _, step := range []struct {
 		name  string
 		after time.Duration
