@@ -23,6 +23,17 @@ func (f *fakeEngine) lateClient(opt Options) (c *Client, late chan struct{}) {
 	return f.client(opt), late
 }
 
+// lateWorld is an engine with one container, which has been listed, and a client that follows its events.
+func lateWorld(t *testing.T, opt Options) (f *fakeEngine, a string, c *Client, woken, late chan struct{}) {
+	t.Helper()
+	f = newFakeEngine(t)
+	a = f.add("a", "10000")
+	c, late = f.lateClient(opt)
+	woken = f.watch(c)
+	listing(t, c)
+	return f, a, c, woken, late
+}
+
 // isSlow has a container be asked for that takes too long, and then be read.
 func (f *fakeEngine) isSlow(c *Client, woken, late <-chan struct{}, id string) {
 	f.t.Helper()
@@ -101,11 +112,7 @@ func TestContainers_C86_theFormerRunOfASlowOne(t *testing.T) {
 		for name, signals := range map[string][]string{name + ", stopped": {"15"}, name + ", crashed": {}} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				f := newFakeEngine(t)
-				a := f.add("a", "10000")
-				c, late := f.lateClient(Options{Exited: exited})
-				woken := f.watch(c)
-				looks(t, c, Unclear)
+				f, a, c, woken, late := lateWorld(t, Options{Exited: exited})
 				f.isSlow(c, woken, late, a)
 				for _, signal := range signals {
 					f.act(woken, a, nil, containerEvent(events.ActionKill, a, "signal", signal))
@@ -167,11 +174,7 @@ func TestWatch_C86_byTheOrderOfEvents(t *testing.T) {
 		"in seconds, and the end is told last":    {at.Add(-time.Millisecond), func(r restart) []events.Message { return []events.Message{r.start, r.die} }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFakeEngine(t)
-			a := f.add("a", "10000")
-			c := f.client(Options{})
-			woken := f.watch(c)
-			looks(t, c, Unclear)
+			f, a, c, woken, _ := lateWorld(t, Options{})
 			r := f.restarts(a)
 			f.change(a, func(d *container.InspectResponse) { d.State.StartedAt = at.UTC().Format(time.RFC3339) })
 			r.kill.TimeNano, r.die.TimeNano, r.start.TimeNano = tt.killed.UnixNano(), tt.killed.UnixNano(), at.UnixNano()
@@ -218,11 +221,7 @@ func TestContainers_aLateAnswerIsOlderThanTheListing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeEngine(t)
-			a := f.add("a", "10000")
-			c, late := f.lateClient(Options{})
-			woken := f.watch(c)
-			listing(t, c)
+			f, a, c, woken, late := lateWorld(t, Options{})
 			hold := make(chan struct{})
 			f.with(func() { f.holdAnswer = hold })
 			f.act(woken, a, nil, containerEvent(events.ActionUpdate, a))
@@ -245,11 +244,7 @@ func TestContainers_aLateAnswerIsOlderThanTheListing(t *testing.T) {
 
 // TestContainers_whatIsBehindIsReadAgain, even where nothing else asks for it.
 func TestContainers_whatIsBehindIsReadAgain(t *testing.T) {
-	f := newFakeEngine(t)
-	a := f.add("a", "10000")
-	c := f.client(Options{})
-	f.watch(c)
-	listing(t, c)
+	f, a, c, _, _ := lateWorld(t, Options{})
 	f.takeInspects()
 	c.known[a].behind = true
 	if l := listing(t, c); l.Again != 0 {
@@ -271,11 +266,7 @@ func TestContainers_C97_thePatientAreTold(t *testing.T) {
 // TestContainers_aLateNotFoundIsNotNews: a container that is listed now and has started since is there.
 func TestContainers_aLateNotFoundIsNotNews(t *testing.T) {
 	t.Parallel()
-	f := newFakeEngine(t)
-	a := f.add("a", "10000")
-	c, late := f.lateClient(Options{})
-	woken := f.watch(c)
-	listing(t, c)
+	f, a, c, woken, late := lateWorld(t, Options{})
 	hold := make(chan struct{})
 	f.with(func() { f.holdInspect, f.unlisted[a] = hold, true })
 	f.act(woken, a, nil, containerEvent(events.ActionUpdate, a))
@@ -413,11 +404,7 @@ func TestContainers_C101_aSlowOneIsNotPolled(t *testing.T) {
 // background, and there are few passes.
 func TestContainers_C97_manyThatHang(t *testing.T) {
 	t.Parallel()
-	f := newFakeEngine(t)
-	a := f.add("a", "10000")
-	c, late := f.lateClient(Options{})
-	woken := f.watch(c)
-	listing(t, c)
+	f, a, c, woken, late := lateWorld(t, Options{})
 	f.isSlow(c, woken, late, a)
 	for i := range 10 * inspectParallel {
 		f.hanging[f.add(fmt.Sprint("c", i), "10000")] = true
@@ -460,11 +447,7 @@ func TestContainers_C78_itsLineSaysThatItHasEnded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeEngine(t)
-			a := f.add("a", "10000")
-			c := f.client(Options{Exited: true})
-			woken := f.watch(c)
-			listing(t, c)
+			f, a, c, woken, _ := lateWorld(t, Options{Exited: true})
 			f.with(func() { f.hanging[a] = true })
 			f.act(woken, a, tt.do, containerEvent(tt.event, a))
 			if got := one(t, listing(t, c), a); got.State != tt.state || got.ExitCode != tt.code {

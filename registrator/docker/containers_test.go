@@ -300,8 +300,7 @@ func TestContainers_C97_aSlowContainerIsRead(t *testing.T) {
 			f := newFakeEngine(t)
 			a := f.add("a", "10000")
 			f.slow[a] = tooLong
-			late := make(chan struct{}, 1)
-			c := f.client(Options{Late: func() { late <- struct{}{} }})
+			c, late := f.lateClient(Options{})
 			woken := make(<-chan struct{})
 			if follow {
 				woken = f.watch(c)
